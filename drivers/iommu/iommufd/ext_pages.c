@@ -1,0 +1,932 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Ext pages are an iopt_pages whose PFNs come from a provider in the kernel.
+ *
+ * Nothing is pinned, accounted or stored here: the provider says which indexes
+ * have a PFN, that set can have holes, and it changes while areas are mapped.
+ * The page tables are the only copy of the set that iommufd has.
+ *
+ * The provider changes the set under its own lock, which it must not take
+ * domains_rwsem or iova_rwsem under. So a change cannot find the domains through
+ * the io_pagetable. Instead every (area, domain) pair that has been filled is on
+ * iommufd_ext::tracks under the ext mutex, which is the iopt_pages::mutex in a
+ * class of its own. An area and its IOVA are immutable while they are tracked.
+ *
+ * The locking order is
+ *
+ *  domains_rwsem -> iova_rwsem -> ops_rwsem -> provider's lock -> ext mutex
+ *
+ * All leaves of an ext area are at most PAGE_SIZE, so every page can be unmapped
+ * alone. A change keeps the tables: they are made by iommufd_ext_prepare_map(),
+ * which can fail, and freed when an area leaves a domain. Everything between is
+ * without allocation.
+ *
+ * As the PFNs cannot be read back for another domain or an access, an ext area
+ * has no storage_domain and is never in the domains_itree.
+ */
+#include <linux/iommu.h>
+#include <linux/iommufd.h>
+#include <linux/iommufd_ext.h>
+#include <linux/list.h>
+#include <linux/rwsem.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+
+#include "io_pagetable.h"
+#include "iommufd_private.h"
+
+/**
+ * struct iommufd_ext - Pages of a provider
+ * @pages: The iopt_pages that this belongs to, its kref owns this struct
+ * @ops: The provider. Not called anymore once @revoked is set, see @ops_rwsem.
+ * @priv: For @ops
+ * @ictx: The context of all areas. Set by the first iommufd_ext_map().
+ * @ops_rwsem: Held for read around calls of @ops that do not come from the
+ *	provider, iommufd_ext_unmap() waits for them with the write side
+ * @areas: All areas of @pages. Locked by pages->mutex.
+ * @tracks: List of struct iommufd_ext_track. Locked by pages->mutex.
+ * @domains: List of struct iommufd_ext_domain. Locked by pages->mutex.
+ * @revoked: Nothing is mapped and nothing will be. Set under pages->mutex.
+ * @mapped: See struct iommufd_ext_stats
+ * @unmapped: See struct iommufd_ext_stats
+ * @syncs: See struct iommufd_ext_stats
+ * @failures: See struct iommufd_ext_stats
+ */
+struct iommufd_ext {
+	struct iopt_pages *pages;
+	const struct iommufd_ext_ops *ops;
+	void *priv;
+	struct iommufd_ctx *ictx;
+	struct rw_semaphore ops_rwsem;
+	struct list_head areas;
+	struct list_head tracks;
+	struct list_head domains;
+	bool revoked;
+	atomic64_t mapped;
+	atomic64_t unmapped;
+	atomic64_t syncs;
+	atomic64_t failures;
+};
+
+/*
+ * A domain that has areas of the ext object. Two areas in one IOAS share it, so
+ * that one IOTLB sync is enough for both. The gather is empty and the mapped
+ * extent is zero whenever the ext mutex is not held.
+ */
+struct iommufd_ext_domain {
+	struct list_head elm;
+	struct iommu_domain *domain;
+	unsigned int num_tracks;
+	struct iommu_iotlb_gather gather;
+	/* IOVA that was mapped and needs iommu_sync_map(), start > last if none */
+	unsigned long map_start;
+	unsigned long map_last;
+};
+
+/* An area that is filled into a domain */
+struct iommufd_ext_track {
+	struct list_head elm;
+	struct iopt_area *area;
+	struct iommufd_ext_domain *dom;
+};
+
+static struct iopt_area *to_area(struct list_head *elm)
+{
+	return container_of(elm, struct iopt_area, ext_elm);
+}
+
+static unsigned long ext_index_to_iova(struct iopt_area *area,
+				       unsigned long index)
+{
+	return iopt_area_iova(area) +
+	       (index - iopt_area_index(area)) * PAGE_SIZE;
+}
+
+/* Clip [index, index + nr) to the area, returns false if nothing is left */
+static bool ext_clip(struct iopt_area *area, unsigned long index,
+		     unsigned long nr, unsigned long *first,
+		     unsigned long *last)
+{
+	if (!nr)
+		return false;
+	*first = max(index, iopt_area_index(area));
+	*last = min(index + nr - 1, iopt_area_last_index(area));
+	return *first <= *last;
+}
+
+static bool ext_can_use_domain(struct iommu_domain *domain)
+{
+	/* Nothing tells a user of raw physical addresses about a change */
+	if (IS_ENABLED(CONFIG_IOMMUFD_NOIOMMU) &&
+	    domain->owner == &iommufd_noiommu_ops)
+		return false;
+	return iommu_can_unmap_sparse(domain);
+}
+
+/* The domain can have leaves that are smaller than PAGE_SIZE only */
+static unsigned int ext_leaf_pgsize_lg2(struct iommu_domain *domain)
+{
+	return __fls(domain->pgsize_bitmap & (PAGE_SIZE | (PAGE_SIZE - 1)));
+}
+
+static void ext_reset_mapped(struct iommufd_ext_domain *dom)
+{
+	dom->map_start = ULONG_MAX;
+	dom->map_last = 0;
+}
+
+static void ext_add_mapped(struct iommufd_ext_domain *dom, unsigned long iova,
+			   unsigned long last_iova)
+{
+	dom->map_start = min(dom->map_start, iova);
+	dom->map_last = max(dom->map_last, last_iova);
+}
+
+static int ext_sync_mapped(struct iommufd_ext_domain *dom)
+{
+	int rc;
+
+	if (dom->map_start > dom->map_last)
+		return 0;
+	rc = iommu_sync_map(dom->domain, dom->map_start,
+			    dom->map_last - dom->map_start + 1);
+	ext_reset_mapped(dom);
+	return rc;
+}
+
+/* Returns true if there was something to sync */
+static bool ext_sync_unmapped(struct iommufd_ext_domain *dom)
+{
+	if (dom->gather.start >= dom->gather.end)
+		return false;
+	iommu_iotlb_sync(dom->domain, &dom->gather);
+	return true;
+}
+
+static void ext_unmap_iova(struct iommufd_ext_domain *dom, unsigned long iova,
+			   unsigned long last_iova, bool free_tables,
+			   size_t *unmapped)
+{
+	while (true) {
+		unsigned long cur_last = min(last_iova, iova | (SZ_1G - 1));
+
+		/*
+		 * As in iommu_unmap_nofail() this is a logic error or a driver
+		 * bug: no leaf is larger than PAGE_SIZE, nothing is allocated.
+		 */
+		WARN_ON(iommu_unmap_sparse(dom->domain, iova,
+					   cur_last - iova + 1, free_tables,
+					   &dom->gather, unmapped));
+		if (cur_last == last_iova)
+			return;
+		iova = cur_last + 1;
+		cond_resched();
+	}
+}
+
+static struct iommufd_ext_domain *ext_get_domain(struct iommufd_ext *ext,
+						 struct iommu_domain *domain)
+{
+	struct iommufd_ext_domain *dom;
+
+	list_for_each_entry(dom, &ext->domains, elm) {
+		if (dom->domain == domain) {
+			dom->num_tracks++;
+			return dom;
+		}
+	}
+
+	if (!ext_can_use_domain(domain))
+		return ERR_PTR(-EOPNOTSUPP);
+
+	dom = kzalloc_obj(*dom, GFP_KERNEL_ACCOUNT);
+	if (!dom)
+		return ERR_PTR(-ENOMEM);
+	dom->domain = domain;
+	dom->num_tracks = 1;
+	iommu_iotlb_gather_init(&dom->gather);
+	ext_reset_mapped(dom);
+	list_add_tail(&dom->elm, &ext->domains);
+	return dom;
+}
+
+static void ext_put_domain(struct iommufd_ext_domain *dom)
+{
+	if (--dom->num_tracks)
+		return;
+	list_del(&dom->elm);
+	kfree(dom);
+}
+
+static struct iommufd_ext_track *ext_find_track(struct iommufd_ext *ext,
+						struct iopt_area *area,
+						struct iommu_domain *domain)
+{
+	struct iommufd_ext_track *track;
+
+	list_for_each_entry(track, &ext->tracks, elm)
+		if (track->area == area && track->dom->domain == domain)
+			return track;
+	return NULL;
+}
+
+/* Empty the area in the domain, free its tables, and forget the pair */
+static void ext_unfill(struct iommufd_ext_track *track)
+{
+	struct iommufd_ext_domain *dom = track->dom;
+	struct iopt_area *area = track->area;
+	size_t unmapped = 0;
+
+	ext_unmap_iova(dom, iopt_area_iova(area), iopt_area_last_iova(area),
+		       true, &unmapped);
+	/* For the tables that no part of the above covers entirely */
+	WARN_ON(iommu_unmap_sparse(dom->domain, iopt_area_iova(area),
+				   iopt_area_length(area), true, &dom->gather,
+				   &unmapped));
+	ext_sync_unmapped(dom);
+	ext_reset_mapped(dom);
+
+	list_del(&track->elm);
+	kfree(track);
+	ext_put_domain(dom);
+}
+
+static int ext_map_set(struct iommufd_ext *ext, struct iommufd_ext_track *track)
+{
+	struct iommufd_ext_domain *dom = track->dom;
+	struct iopt_area *area = track->area;
+	unsigned long last = iopt_area_last_index(area);
+	unsigned long index = iopt_area_index(area);
+	struct iommufd_ext_run run;
+
+	while (index <= last &&
+	       ext->ops->next_run(ext->priv, index, last, &run)) {
+		unsigned long iova;
+		unsigned long i;
+
+		if (WARN_ON(!run.nr || run.index < index || run.index > last ||
+			    run.nr - 1 > last - run.index))
+			return -EINVAL;
+		if (iommufd_should_fail())
+			return -ENOMEM;
+
+		iova = ext_index_to_iova(area, run.index);
+		for (i = 0; i != run.nr; i++) {
+			int rc;
+
+			rc = iommu_map_nosync(dom->domain, iova + i * PAGE_SIZE,
+					      PFN_PHYS(run.pfn + i), PAGE_SIZE,
+					      area->iommu_prot,
+					      GFP_KERNEL_ACCOUNT);
+			if (rc)
+				return rc;
+			cond_resched();
+		}
+		ext_add_mapped(dom, iova, iova + run.nr * PAGE_SIZE - 1);
+		index = run.index + run.nr;
+	}
+	return ext_sync_mapped(dom);
+}
+
+/* On failure nothing is mapped or tracked */
+static int ext_fill(struct iommufd_ext *ext, struct iopt_area *area,
+		    struct iommu_domain *domain)
+{
+	struct iommufd_ext_track *track;
+	int rc;
+
+	if (WARN_ON(ext_find_track(ext, area, domain)))
+		return -EINVAL;
+
+	track = kzalloc_obj(*track, GFP_KERNEL_ACCOUNT);
+	if (!track)
+		return -ENOMEM;
+	track->area = area;
+	track->dom = ext_get_domain(ext, domain);
+	if (IS_ERR(track->dom)) {
+		rc = PTR_ERR(track->dom);
+		kfree(track);
+		return rc;
+	}
+	list_add_tail(&track->elm, &ext->tracks);
+
+	rc = ext_map_set(ext, track);
+	if (rc)
+		ext_unfill(track);
+	return rc;
+}
+
+static void ext_unfill_area(struct iommufd_ext *ext, struct iopt_area *area)
+{
+	struct iommufd_ext_track *track;
+	struct iommufd_ext_track *tmp;
+
+	list_for_each_entry_safe(track, tmp, &ext->tracks, elm)
+		if (track->area == area)
+			ext_unfill(track);
+}
+
+static int ext_fill_area(struct iommufd_ext *ext, struct iopt_area *area)
+{
+	struct iommu_domain *domain;
+	unsigned long index;
+	int rc;
+
+	xa_for_each(&area->iopt->domains, index, domain) {
+		rc = ext_fill(ext, area, domain);
+		if (rc) {
+			ext_unfill_area(ext, area);
+			return rc;
+		}
+	}
+	list_add_tail(&area->ext_elm, &ext->areas);
+	return 0;
+}
+
+/* With the provider's set stable fill one domain, or all of a new area */
+static int ext_fill_locked(struct iommufd_ext *ext, struct iopt_area *area,
+			   struct iommu_domain *domain)
+{
+	/* A revoked object has nothing to map and cannot get another area */
+	int rc = domain ? 0 : -ENODEV;
+
+	guard(rwsem_read)(&ext->ops_rwsem);
+	if (READ_ONCE(ext->revoked))
+		return rc;
+
+	ext->ops->begin(ext->priv);
+	mutex_lock(&ext->pages->mutex);
+	/* The last other area can have gone meanwhile */
+	if (!ext->revoked)
+		rc = domain ? ext_fill(ext, area, domain) :
+			      ext_fill_area(ext, area);
+	mutex_unlock(&ext->pages->mutex);
+	ext->ops->end(ext->priv);
+	return rc;
+}
+
+/**
+ * iopt_ext_fill_domains() - Fill a new ext area into all domains of its iopt
+ * @area: The area, area->pages is NULL
+ * @pages: The ext pages of the area
+ *
+ * This is iopt_area_fill_domains() for ext pages. From here on the object knows
+ * the area, also if there is no domain.
+ *
+ * Return: 0, or a negative errno with all domains unchanged. -ENODEV if the
+ * provider or the last other area has gone.
+ */
+int iopt_ext_fill_domains(struct iopt_area *area, struct iopt_pages *pages)
+{
+	lockdep_assert_held(&area->iopt->domains_rwsem);
+
+	return ext_fill_locked(pages->ext, area, NULL);
+}
+
+/**
+ * iopt_ext_fill_domain() - Fill an ext area into one more domain
+ * @area: The area
+ * @pages: The ext pages of the area
+ * @domain: Domain that is about to be added to the iopt
+ *
+ * This is iopt_area_fill_domain() for ext pages. Like a revoked dma-buf, a
+ * revoked ext object succeeds with nothing mapped.
+ *
+ * Return: 0, or a negative errno with the domain unchanged. -EOPNOTSUPP if the
+ * domain cannot have ext areas.
+ */
+int iopt_ext_fill_domain(struct iopt_area *area, struct iopt_pages *pages,
+			 struct iommu_domain *domain)
+{
+	lockdep_assert_held_write(&area->iopt->domains_rwsem);
+
+	return ext_fill_locked(pages->ext, area, domain);
+}
+
+/**
+ * iopt_ext_unfill_domain() - Unmap an ext area from a domain
+ * @area: The area
+ * @pages: The ext pages of the area
+ * @domain: Domain to unmap from
+ *
+ * Does nothing if the area is not in the domain.
+ */
+void iopt_ext_unfill_domain(struct iopt_area *area, struct iopt_pages *pages,
+			    struct iommu_domain *domain)
+{
+	struct iommufd_ext_track *track;
+
+	lockdep_assert_held_write(&area->iopt->domains_rwsem);
+
+	mutex_lock(&pages->mutex);
+	track = ext_find_track(pages->ext, area, domain);
+	if (track)
+		ext_unfill(track);
+	mutex_unlock(&pages->mutex);
+}
+
+/**
+ * iopt_ext_unfill_domains() - Unmap an ext area from all domains
+ * @area: The area, area->pages is NULL
+ * @pages: The ext pages of the area
+ *
+ * This is iopt_area_unfill_domains() for ext pages. The object forgets the area,
+ * and the provider is told if it was the last one.
+ */
+void iopt_ext_unfill_domains(struct iopt_area *area, struct iopt_pages *pages)
+{
+	struct iommufd_ext *ext = pages->ext;
+	bool unmapped;
+
+	lockdep_assert_held(&area->iopt->domains_rwsem);
+
+	down_read(&ext->ops_rwsem);
+	mutex_lock(&pages->mutex);
+	ext_unfill_area(ext, area);
+	list_del(&area->ext_elm);
+	unmapped = list_empty(&ext->areas) && !ext->revoked;
+	if (unmapped)
+		WRITE_ONCE(ext->revoked, true);
+	mutex_unlock(&pages->mutex);
+
+	if (unmapped)
+		ext->ops->unmapped(ext->priv);
+	up_read(&ext->ops_rwsem);
+}
+
+/**
+ * iopt_ext_first_area() - Find an area of ext pages in an iopt
+ * @pages: The ext pages
+ * @iopt: Where to look
+ *
+ * Return: The area, it stays as long as the caller holds domains_rwsem. NULL if
+ * there is none.
+ */
+struct iopt_area *iopt_ext_first_area(struct iopt_pages *pages,
+				      struct io_pagetable *iopt)
+{
+	struct list_head *elm;
+
+	lockdep_assert_held_write(&iopt->domains_rwsem);
+
+	guard(mutex)(&pages->mutex);
+	list_for_each(elm, &pages->ext->areas)
+		if (to_area(elm)->iopt == iopt)
+			return to_area(elm);
+	return NULL;
+}
+
+/* The last reference to the pages is gone */
+void iopt_ext_release(struct iopt_pages *pages)
+{
+	struct iommufd_ext *ext = pages->ext;
+
+	WARN_ON(!list_empty(&ext->areas));
+	WARN_ON(!list_empty(&ext->tracks));
+	WARN_ON(!list_empty(&ext->domains));
+	kfree(ext);
+}
+
+/**
+ * iommufd_ext_alloc() - Create an ext object
+ * @ops: The provider
+ * @priv: Passed to @ops
+ * @npages: Number of pages, the indexes are [0, npages)
+ * @writable: Areas of the object can have IOMMU_WRITE, those that user space
+ *	makes by IOMMU_IOAS_COPY too
+ *
+ * The object is not mapped anywhere. @ops are not called before
+ * iommufd_ext_map(), and not anymore when iommufd_ext_unmap() has returned.
+ *
+ * Context: Process context of a task with an mm, may sleep.
+ *
+ * Return: The object, the caller owns a reference and drops it with
+ * iommufd_ext_put(). ERR_PTR(-EINVAL) if @npages is zero, ERR_PTR(-EOVERFLOW) if
+ * it is too large, ERR_PTR(-ENOMEM).
+ */
+struct iommufd_ext *iommufd_ext_alloc(const struct iommufd_ext_ops *ops,
+				      void *priv, unsigned long npages,
+				      bool writable)
+{
+	static struct lock_class_key pages_ext_mutex_key;
+	struct iopt_pages *pages;
+	struct iommufd_ext *ext;
+	unsigned long length;
+
+	if (check_mul_overflow(npages, PAGE_SIZE, &length))
+		return ERR_PTR(-EOVERFLOW);
+
+	ext = kzalloc_obj(*ext, GFP_KERNEL_ACCOUNT);
+	if (!ext)
+		return ERR_PTR(-ENOMEM);
+
+	pages = iopt_alloc_pages(0, length, writable);
+	if (IS_ERR(pages)) {
+		kfree(ext);
+		return ERR_CAST(pages);
+	}
+
+	/*
+	 * Several are held at once, under the lock of the provider. An ordinary
+	 * pages mutex is held around mmap_lock, which a provider can take its
+	 * lock under.
+	 */
+	lockdep_set_class(&pages->mutex, &pages_ext_mutex_key);
+
+	/* Nothing is pinned */
+	pages->account_mode = IOPT_PAGES_ACCOUNT_NONE;
+	pages->type = IOPT_ADDRESS_EXT;
+	pages->ext = ext;
+
+	ext->pages = pages;
+	ext->ops = ops;
+	ext->priv = priv;
+	init_rwsem(&ext->ops_rwsem);
+	INIT_LIST_HEAD(&ext->areas);
+	INIT_LIST_HEAD(&ext->tracks);
+	INIT_LIST_HEAD(&ext->domains);
+	return ext;
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_alloc, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_put() - Drop the provider's reference to an ext object
+ * @ext: The object. If it was ever mapped then iommufd_ext_unmap() has to have
+ *	returned.
+ *
+ * Context: Process context, may sleep.
+ */
+void iommufd_ext_put(struct iommufd_ext *ext)
+{
+	iopt_put_pages(ext->pages);
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_put, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_map() - Map an entire ext object into an IOAS
+ * @ext: The object
+ * @ictx: Context of the IOAS. All calls for an object need the same one. The
+ *	caller holds a reference until iommufd_ext_unmap() has returned.
+ * @ioas_id: ID of the IOAS
+ * @iova: IOVA to map at if @fixed_iova. Otherwise the IOVA that was chosen is
+ *	returned here.
+ * @fixed_iova: Map at @iova
+ * @iommu_prot: IOMMU_READ, IOMMU_WRITE or both
+ *
+ * Creates an area and fills it into every domain of the IOAS with what the
+ * provider has. The area goes away by iommufd_ext_unmap(), when user space
+ * unmaps all of it, or with the IOAS. User space can create more areas, of all
+ * pages or a part, with IOMMU_IOAS_COPY.
+ *
+ * Context: Process context, may sleep. Takes domains_rwsem, iova_rwsem, the lock
+ * of the provider through its ops, and the ext mutex, the caller must hold none
+ * of them.
+ *
+ * Return: 0, or a negative errno with nothing changed:
+ *
+ * * -EINVAL: @iova is not aligned or reserved, @iommu_prot is not valid, or
+ *   @ictx is another one
+ * * -EOVERFLOW: The area does not fit behind @iova
+ * * -ENOENT: There is no such IOAS
+ * * -EEXIST: Something is mapped there
+ * * -ENOSPC: There is no free IOVA range
+ * * -EOPNOTSUPP: The IOAS has a domain that cannot have ext areas
+ * * -ENODEV: All areas of @ext are gone already
+ * * -ENOMEM
+ */
+int iommufd_ext_map(struct iommufd_ext *ext, struct iommufd_ctx *ictx,
+		    u32 ioas_id, unsigned long *iova, bool fixed_iova,
+		    int iommu_prot)
+{
+	struct iopt_pages *pages = ext->pages;
+	struct iommufd_ioas *ioas;
+	int rc;
+
+	if (!iommu_prot || (iommu_prot & ~(IOMMU_READ | IOMMU_WRITE)))
+		return -EINVAL;
+
+	scoped_guard(mutex, &pages->mutex) {
+		if (ext->ictx && ext->ictx != ictx)
+			return -EINVAL;
+		ext->ictx = ictx;
+	}
+
+	ioas = iommufd_get_ioas(ictx, ioas_id);
+	if (IS_ERR(ioas))
+		return PTR_ERR(ioas);
+
+	/* See conv_iommu_prot() for IOMMU_CACHE */
+	rc = iopt_map_ext_pages(ictx, &ioas->iopt, pages, iova,
+				iommu_prot | IOMMU_CACHE,
+				fixed_iova ? 0 : IOPT_ALLOC_IOVA);
+	iommufd_put_object(ictx, &ioas->obj);
+	return rc;
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_map, "IOMMUFD_EXT");
+
+/* Get the IOAS of any area that nobody is removing already */
+static struct iommufd_ioas *ext_get_ioas(struct iommufd_ext *ext)
+{
+	struct list_head *elm;
+
+	guard(mutex)(&ext->pages->mutex);
+	list_for_each(elm, &ext->areas) {
+		struct io_pagetable *iopt = to_area(elm)->iopt;
+		struct iommufd_ioas *ioas;
+		bool locked;
+
+		ioas = container_of(iopt, struct iommufd_ioas, iopt);
+		/*
+		 * The memory of the IOAS stays while the area is on the list.
+		 * If it is being destroyed then that removes the area.
+		 */
+		xa_lock(&ext->ictx->objects);
+		locked = iommufd_lock_obj(&ioas->obj);
+		xa_unlock(&ext->ictx->objects);
+		if (locked)
+			return ioas;
+	}
+	return NULL;
+}
+
+/**
+ * iommufd_ext_unmap() - Unmap an ext object everywhere
+ * @ext: The object
+ *
+ * On return no domain maps a page of the object, no IOTLB has one, and the ops
+ * of the provider are not called anymore. The IOVA of all areas is free again,
+ * unless the IOAS is being destroyed right now. The object cannot be mapped
+ * again. Can be called again, and if the object was never mapped.
+ *
+ * User space that destroys the IOAS at the same time can see EBUSY.
+ *
+ * Context: Process context, may sleep. The caller must not hold the lock of the
+ * provider or the ext mutex.
+ */
+void iommufd_ext_unmap(struct iommufd_ext *ext)
+{
+	struct iopt_pages *pages = ext->pages;
+	struct iommufd_ext_track *track;
+	struct iommufd_ext_domain *dom;
+	struct iommufd_ioas *ioas;
+	size_t unmapped = 0;
+
+	/*
+	 * Nothing can be reached from here on, also not if the removal of the
+	 * areas below has to wait. The tables go with the areas: dirty tracking
+	 * can be reading them.
+	 */
+	down_write(&ext->ops_rwsem);
+	mutex_lock(&pages->mutex);
+	WRITE_ONCE(ext->revoked, true);
+	list_for_each_entry(track, &ext->tracks, elm)
+		ext_unmap_iova(track->dom, iopt_area_iova(track->area),
+			       iopt_area_last_iova(track->area), false,
+			       &unmapped);
+	list_for_each_entry(dom, &ext->domains, elm)
+		ext_sync_unmapped(dom);
+	mutex_unlock(&pages->mutex);
+	up_write(&ext->ops_rwsem);
+
+	/* No area can be added anymore, this ends */
+	while ((ioas = ext_get_ioas(ext))) {
+		iopt_unmap_ext_pages(&ioas->iopt, pages);
+		iommufd_put_object(ext->ictx, &ioas->obj);
+	}
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_unmap, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_lock() - Begin a change of the set
+ * @ext: The object
+ * @nest: The lock of the provider, which the caller holds. It allows to lock
+ *	several objects. NULL to only keep changes out.
+ *
+ * Until iommufd_ext_unlock() the object is not filled into another domain and
+ * does not leave one. The fill of a new domain is kept out by the lock of the
+ * provider already.
+ *
+ * Context: Process context, may sleep.
+ */
+void iommufd_ext_lock(struct iommufd_ext *ext, struct lockdep_map *nest)
+{
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+	_mutex_lock_nest_lock(&ext->pages->mutex, nest);
+#else
+	mutex_lock(&ext->pages->mutex);
+#endif
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_lock, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_unlock() - End a change of the set
+ * @ext: The object. Everything that was mapped or unmapped has been synced by
+ *	iommufd_ext_sync().
+ */
+void iommufd_ext_unlock(struct iommufd_ext *ext)
+{
+	struct iommufd_ext_domain *dom;
+
+	lockdep_assert_held(&ext->pages->mutex);
+
+	if (IS_ENABLED(CONFIG_IOMMUFD_TEST))
+		list_for_each_entry(dom, &ext->domains, elm)
+			WARN_ON(dom->gather.start < dom->gather.end ||
+				dom->map_start <= dom->map_last);
+
+	mutex_unlock(&ext->pages->mutex);
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_unlock, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_prepare_map() - Make iommufd_ext_map_run() possible
+ * @ext: The object
+ * @run: Pages that have no PFN yet, and the PFNs that they will get
+ *
+ * Builds the page tables for @run in all domains. What is mapped does not
+ * change. If the change is given up then the tables stay for the next one, there
+ * is nothing to undo.
+ *
+ * Context: Process context, may sleep. Between iommufd_ext_lock() and
+ * iommufd_ext_unlock().
+ *
+ * Return: 0, -ENOMEM, -EADDRINUSE if a page of @run is mapped, -ERANGE if a
+ * domain cannot store the physical address.
+ */
+int iommufd_ext_prepare_map(struct iommufd_ext *ext,
+			    const struct iommufd_ext_run *run)
+{
+	struct iommufd_ext_track *track;
+
+	lockdep_assert_held(&ext->pages->mutex);
+
+	if (ext->revoked)
+		return 0;
+
+	list_for_each_entry(track, &ext->tracks, elm) {
+		struct iommu_domain *domain = track->dom->domain;
+		unsigned int lg2 = ext_leaf_pgsize_lg2(domain);
+		struct iopt_area *area = track->area;
+		unsigned long index, last;
+
+		if (!ext_clip(area, run->index, run->nr, &index, &last))
+			continue;
+		if (iommufd_should_fail())
+			return -ENOMEM;
+
+		while (index <= last) {
+			unsigned long pfn = run->pfn + (index - run->index);
+			unsigned long iova = ext_index_to_iova(area, index);
+			unsigned long nr = min(last - index + 1,
+					       SZ_1G / PAGE_SIZE);
+			int rc;
+
+			rc = iommu_prealloc_range(domain, iova, PFN_PHYS(pfn),
+						  nr * PAGE_SIZE, lg2,
+						  area->iommu_prot,
+						  GFP_KERNEL_ACCOUNT);
+			if (rc)
+				return rc;
+			index += nr;
+			cond_resched();
+		}
+	}
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_prepare_map, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_unmap_range() - Take PFNs back
+ * @ext: The object
+ * @index: First page
+ * @nr: Number of pages, any of them can be a hole
+ *
+ * Devices can reach the pages until iommufd_ext_sync(). The page tables stay, so
+ * that the pages can be mapped again without iommufd_ext_prepare_map().
+ *
+ * Context: Process context, may sleep, does not allocate. Between
+ * iommufd_ext_lock() and iommufd_ext_unlock().
+ */
+void iommufd_ext_unmap_range(struct iommufd_ext *ext, unsigned long index,
+			     unsigned long nr)
+{
+	struct iommufd_ext_track *track;
+	size_t unmapped;
+
+	lockdep_assert_held(&ext->pages->mutex);
+
+	list_for_each_entry(track, &ext->tracks, elm) {
+		struct iopt_area *area = track->area;
+		unsigned long first, last;
+
+		if (!ext_clip(area, index, nr, &first, &last))
+			continue;
+
+		unmapped = 0;
+		ext_unmap_iova(track->dom, ext_index_to_iova(area, first),
+			       ext_index_to_iova(area, last) + PAGE_SIZE - 1,
+			       false, &unmapped);
+		atomic64_add(unmapped / PAGE_SIZE, &ext->unmapped);
+		cond_resched();
+	}
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_unmap_range, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_map_run() - Give PFNs to pages
+ * @ext: The object
+ * @run: Pages and their PFNs. The same as in an iommufd_ext_prepare_map() since
+ *	the last iommufd_ext_lock(), or a part of it.
+ *
+ * Devices are sure to reach the pages after iommufd_ext_sync().
+ *
+ * After iommufd_ext_prepare_map() this does not allocate and every domain has
+ * promised to map the pages. If one breaks that then the page is left unmapped
+ * in it and counted in struct iommufd_ext_stats: a device faults, but never
+ * reaches a wrong page.
+ *
+ * Context: Process context, may sleep. Between iommufd_ext_lock() and
+ * iommufd_ext_unlock().
+ */
+void iommufd_ext_map_run(struct iommufd_ext *ext,
+			 const struct iommufd_ext_run *run)
+{
+	struct iommufd_ext_track *track;
+
+	lockdep_assert_held(&ext->pages->mutex);
+
+	if (ext->revoked)
+		return;
+
+	list_for_each_entry(track, &ext->tracks, elm) {
+		struct iopt_area *area = track->area;
+		unsigned long index, last;
+		unsigned long failures = 0;
+		unsigned long iova;
+
+		if (!ext_clip(area, run->index, run->nr, &index, &last))
+			continue;
+
+		iova = ext_index_to_iova(area, index);
+		ext_add_mapped(track->dom, iova,
+			       ext_index_to_iova(area, last) + PAGE_SIZE - 1);
+		atomic64_add(last - index + 1, &ext->mapped);
+		for (; index <= last; index++, iova += PAGE_SIZE) {
+			unsigned long pfn = run->pfn + (index - run->index);
+
+			/* The flags make a broken promise fail, not sleep */
+			if (iommu_map_nosync(track->dom->domain, iova,
+					     PFN_PHYS(pfn), PAGE_SIZE,
+					     area->iommu_prot,
+					     GFP_NOWAIT | __GFP_NOWARN))
+				failures++;
+			cond_resched();
+		}
+		atomic64_sub(failures, &ext->mapped);
+		atomic64_add(failures, &ext->failures);
+	}
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_map_run, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_sync() - Make a change effective
+ * @ext: The object
+ *
+ * On return no device reaches a page that was unmapped. Costs one IOTLB sync in
+ * every domain where something was unmapped since the last call, however many
+ * ranges and areas there were, and nothing in the others.
+ *
+ * Context: Process context. Between iommufd_ext_lock() and iommufd_ext_unlock().
+ */
+void iommufd_ext_sync(struct iommufd_ext *ext)
+{
+	struct iommufd_ext_domain *dom;
+
+	lockdep_assert_held(&ext->pages->mutex);
+
+	list_for_each_entry(dom, &ext->domains, elm) {
+		if (ext_sync_unmapped(dom))
+			atomic64_inc(&ext->syncs);
+		if (ext_sync_mapped(dom))
+			atomic64_inc(&ext->failures);
+	}
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_sync, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_get_stats() - Read the counters of an ext object
+ * @ext: The object
+ * @stats: Where to store them
+ *
+ * Context: Any. Needs no lock, the counters are exact if the caller holds the
+ * ext mutex or keeps changes out otherwise.
+ */
+void iommufd_ext_get_stats(struct iommufd_ext *ext,
+			   struct iommufd_ext_stats *stats)
+{
+	stats->mapped = atomic64_read(&ext->mapped);
+	stats->unmapped = atomic64_read(&ext->unmapped);
+	stats->syncs = atomic64_read(&ext->syncs);
+	stats->failures = atomic64_read(&ext->failures);
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_get_stats, "IOMMUFD_EXT");
