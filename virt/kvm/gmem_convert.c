@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Conversion of guest_memfd pages between shared and private.
+ *
+ * A request is done whole or not at all. All of it happens under the inode's
+ * invalidate lock, exclusive:
+ *
+ *   may fail    1. compute the runs that differ from their target; none: done
+ *               2. reserve: state entries; memory for pages that become shared
+ *                  and that a listener covers
+ *               3. listeners prepare
+ *               4. to private: zap host mappings, freeze every folio at its
+ *                  expected reference count
+ *   -- point of no return: nothing below fails or allocates --
+ *               5. zap the guest mappings of the old state
+ *               6. listeners invalidate: IOTLBs are clean when this is done
+ *               7. store the state, to private before to shared; unfreeze
+ *               8. listeners populate
+ *               9. guests may fault again
+ *
+ * Nobody can gain a reference to a folio of a run between 4 and 7: its reference
+ * count is zero, its host mappings are gone, and every path that looks a folio up
+ * takes the invalidate lock.
+ */
+#include <linux/delay.h>
+#include <linux/rmap.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+#include <linux/uaccess.h>
+
+#include "gmem_internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/guest_memfd.h>
+
+/*
+ * How long a transient reference may refuse a page: of a page table walker, of
+ * compaction, of a task that is preempted between taking and dropping one. Pins
+ * do not go away by waiting and are refused at once.
+ */
+#define GMEM_REF_TRIES		20
+#define GMEM_REF_SLEEP_US	100
+
+/**
+ * struct gmem_conversion - A request on its way
+ * @inode: The guest_memfd
+ * @ranges: The request, merged
+ * @nr_ranges: Number of @ranges
+ * @event: What listeners see; its runs are those that differ
+ * @runs: The runs of @event
+ * @end: End of @runs
+ * @drained: Which per-CPU LRU batches were drained for this request
+ * @error_index: The page that refused, when @has_error_index
+ * @has_error_index: Whether a page is to blame
+ */
+struct gmem_conversion {
+	struct inode *inode;
+	struct gmem_run *ranges;
+	unsigned long nr_ranges;
+	struct gmem_event event;
+	struct gmem_run *runs;
+	struct gmem_run *end;
+	enum lru_cache_drained drained;
+	pgoff_t error_index;
+	bool has_error_index;
+};
+
+/* A page refused, unless it is a signal that did. */
+static int gmem_refuse(struct gmem_conversion *conv, pgoff_t index, int ret)
+{
+	if (ret == -EINTR)
+		return ret;
+	conv->error_index = index;
+	conv->has_error_index = true;
+	return ret;
+}
+
+/* Step 1: what differs. */
+static int gmem_compute_runs(struct gmem_conversion *conv)
+{
+	struct gmem_state *state = &GMEM_I(conv->inode)->state;
+	unsigned long nr;
+
+	nr = gmem_state_diff(state, conv->ranges, conv->nr_ranges, NULL);
+	if (!nr)
+		return 0;
+
+	conv->runs = kvmalloc_array(nr, sizeof(*conv->runs),
+				    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!conv->runs)
+		return -ENOMEM;
+
+	gmem_state_diff(state, conv->ranges, conv->nr_ranges, conv->runs);
+	conv->event.runs = conv->runs;
+	conv->event.nr_runs = nr;
+	conv->end = conv->runs + nr;
+	return 0;
+}
+
+/* Step 2, the entries of the state. */
+static int gmem_reserve_state(struct gmem_conversion *conv)
+{
+	struct gmem_run *run;
+	int ret;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		if (signal_pending(current))
+			return -EINTR;
+		ret = gmem_state_reserve(&GMEM_I(conv->inode)->state, run);
+		if (ret)
+			return gmem_refuse(conv, run->start, ret);
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Equal neighbours are joined: after a commit, and after a failure. */
+static void gmem_coalesce_state(struct gmem_conversion *conv)
+{
+	struct gmem_run *run;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		gmem_state_coalesce(&GMEM_I(conv->inode)->state, run);
+		cond_resched();
+	}
+}
+
+/* Step 2, memory for the pages that devices are about to reach. */
+static int gmem_populate_runs(struct gmem_conversion *conv)
+{
+	struct gmem_listener *listener;
+	struct gmem_run *run;
+	pgoff_t index;
+	int ret;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		if (!run->shared)
+			continue;
+		list_for_each_entry(listener, &GMEM_I(conv->inode)->listeners,
+				    node) {
+			pgoff_t start = run->start, last = run->last;
+
+			if (!gmem_listener_clip(listener, &start, &last))
+				continue;
+			ret = gmem_populate_run(conv->inode, start, last,
+						&index);
+			if (ret)
+				return gmem_refuse(conv, index, ret);
+		}
+	}
+	return 0;
+}
+
+static void gmem_populate_runs_done(struct gmem_conversion *conv, bool keep)
+{
+	struct gmem_run *run;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		if (!run->shared)
+			continue;
+		if (keep)
+			gmem_populate_keep(conv->inode, run->start, run->last);
+		else
+			gmem_populate_undo(conv->inode, run->start, run->last);
+	}
+}
+
+/*
+ * Wait, for a bounded time, until a folio has no other references than those of
+ * the page cache and of page tables; with @freeze there are no page tables left,
+ * and afterwards there is no reference at all.
+ */
+static int gmem_expect_refs(struct gmem_conversion *conv, struct folio *folio,
+			    bool freeze)
+{
+	int expected = folio_nr_pages(folio);
+	int tries;
+
+	if (folio_test_hwpoison(folio))
+		return -EHWPOISON;
+
+	for (tries = 0; ; tries++) {
+		if (freeze ? folio_ref_freeze(folio, expected) :
+			     folio_ref_count(folio) ==
+			     folio_expected_ref_count(folio))
+			return 0;
+		if (folio_maybe_dma_pinned(folio) || tries == GMEM_REF_TRIES)
+			return -EAGAIN;
+		if (signal_pending(current))
+			return -EINTR;
+
+		lru_cache_drain_for_folio(folio, 0, &conv->drained);
+		if (tries)
+			usleep_range(GMEM_REF_SLEEP_US, 2 * GMEM_REF_SLEEP_US);
+	}
+}
+
+static void gmem_unfreeze_range(struct inode *inode, pgoff_t start, pgoff_t last)
+{
+	struct folio *folio;
+	unsigned long index;
+
+	xa_for_each_range(&inode->i_mapping->i_pages, index, folio, start,
+			  last) {
+		folio_ref_unfreeze(folio, folio_nr_pages(folio));
+		cond_resched();
+	}
+}
+
+/* Unfreeze what is frozen of the runs before page @end. */
+static void gmem_unfreeze_runs(struct gmem_conversion *conv, pgoff_t end)
+{
+	struct gmem_run *run;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		if (run->shared)
+			continue;
+		if (run->start >= end)
+			break;
+		gmem_unfreeze_range(conv->inode, run->start,
+				    min(run->last, end - 1));
+	}
+}
+
+/* Step 4 for every run to private: look, zap, freeze. */
+static int gmem_check_refs(struct gmem_conversion *conv, bool freeze)
+{
+	struct folio *folio;
+	struct gmem_run *run;
+	unsigned long index;
+	int ret;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		if (run->shared)
+			continue;
+		xa_for_each_range(&conv->inode->i_mapping->i_pages, index,
+				  folio, run->start, run->last) {
+			ret = gmem_expect_refs(conv, folio, freeze);
+			if (ret) {
+				if (freeze)
+					gmem_unfreeze_runs(conv, index);
+				return gmem_refuse(conv, index, ret);
+			}
+			cond_resched();
+		}
+	}
+	return 0;
+}
+
+static void gmem_zap_host(struct gmem_conversion *conv)
+{
+	struct gmem_run *run;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		if (run->shared)
+			continue;
+		unmap_mapping_pages(conv->inode->i_mapping, run->start,
+				    run->last - run->start + 1, false);
+		cond_resched();
+	}
+}
+
+static int gmem_freeze_runs(struct gmem_conversion *conv)
+{
+	int ret;
+
+	/* First without touching host mappings, which a refusal would cost. */
+	ret = gmem_check_refs(conv, false);
+	if (ret)
+		return ret;
+
+	gmem_zap_host(conv);
+	return gmem_check_refs(conv, true);
+}
+
+/* Steps 5 and 9. */
+static void gmem_zap_guest_start(struct gmem_conversion *conv)
+{
+	struct gmem_run *run;
+
+	for (run = conv->runs; run < conv->end; run++) {
+		kvm_gmem_invalidate_start(conv->inode, run->start, run->last + 1,
+					  run->shared ? KVM_FILTER_PRIVATE :
+							KVM_FILTER_SHARED);
+		cond_resched();
+	}
+}
+
+static void gmem_zap_guest_end(struct gmem_conversion *conv)
+{
+	struct gmem_run *run;
+
+	for (run = conv->runs; run < conv->end; run++)
+		kvm_gmem_invalidate_end(conv->inode, run->start, run->last + 1);
+}
+
+/* The architecture takes its protection off pages that become shared. */
+static void gmem_arch_make_shared(struct inode *inode, const struct gmem_run *run)
+{
+#ifdef CONFIG_HAVE_KVM_ARCH_GMEM_RECLAIM
+	struct folio *folio;
+	unsigned long index;
+
+	xa_for_each_range(&inode->i_mapping->i_pages, index, folio, run->start,
+			  run->last)
+		kvm_arch_gmem_reclaim(folio_pfn(folio), folio_nr_pages(folio));
+#endif
+}
+
+/* Step 7. */
+static void gmem_store_state(struct gmem_conversion *conv)
+{
+	struct gmem_state *state = &GMEM_I(conv->inode)->state;
+	struct gmem_run *run;
+
+	for (run = conv->runs; run < conv->end; run++)
+		if (!run->shared)
+			gmem_state_store(state, run);
+	gmem_unfreeze_runs(conv, ULONG_MAX);
+
+	for (run = conv->runs; run < conv->end; run++) {
+		if (!run->shared)
+			continue;
+		gmem_arch_make_shared(conv->inode, run);
+		gmem_state_store(state, run);
+	}
+}
+
+/* Steps 2 to 4. On failure nothing has changed. */
+static int gmem_prepare(struct gmem_conversion *conv)
+{
+	int ret;
+
+	ret = gmem_reserve_state(conv);
+	if (ret)
+		goto err_coalesce;
+
+	ret = gmem_populate_runs(conv);
+	if (ret)
+		goto err_undo_populate;
+
+	ret = gmem_event_prepare(&conv->event);
+	if (ret) {
+		gmem_refuse(conv, conv->event.error_index, ret);
+		goto err_undo_populate;
+	}
+
+	ret = gmem_freeze_runs(conv);
+	if (ret)
+		goto err_abort;
+	return 0;
+
+err_abort:
+	gmem_event_abort(&conv->event);
+err_undo_populate:
+	gmem_populate_runs_done(conv, false);
+err_coalesce:
+	gmem_coalesce_state(conv);
+	return ret;
+}
+
+/* Steps 5 to 9. Nothing here fails or allocates. */
+static void gmem_commit(struct gmem_conversion *conv)
+{
+	gmem_zap_guest_start(conv);
+	gmem_event_invalidate(&conv->event);
+	gmem_store_state(conv);
+	gmem_event_populate(&conv->event);
+	gmem_zap_guest_end(conv);
+}
+
+static int gmem_convert_locked(struct gmem_conversion *conv)
+{
+	int ret;
+
+	ret = gmem_compute_runs(conv);
+	if (ret || !conv->event.nr_runs)
+		return ret;
+
+	trace_gmem_convert_begin(conv->inode, &conv->event);
+	ret = gmem_prepare(conv);
+	if (ret) {
+		trace_gmem_convert_abort(conv->inode, conv->error_index, ret);
+		return ret;
+	}
+
+	gmem_commit(conv);
+	trace_gmem_convert_commit(conv->inode, &conv->event);
+
+	gmem_populate_runs_done(conv, true);
+	gmem_coalesce_state(conv);
+	return 0;
+}
+
+/*
+ * Convert ranges in one atomic step. @ranges is rewritten. @error_offset is the
+ * first byte that refused, or 0.
+ */
+static int gmem_convert(struct inode *inode, struct gmem_run *ranges,
+			unsigned long nr_ranges, u64 *error_offset)
+{
+	struct gmem_conversion conv = {
+		.inode = inode,
+		.ranges = ranges,
+		.nr_ranges = nr_ranges,
+		.event = {
+			.inode = inode,
+			.reason = GMEM_CONVERT,
+		},
+		.drained = LRU_CACHE_NOT_DRAINED,
+	};
+	int ret;
+
+	*error_offset = 0;
+	ret = gmem_merge_ranges(ranges, &conv.nr_ranges);
+	if (ret)
+		return ret;
+
+	ret = down_write_killable(&inode->i_mapping->invalidate_lock);
+	if (ret)
+		return ret;
+	ret = gmem_convert_locked(&conv);
+	filemap_invalidate_unlock(inode->i_mapping);
+
+	kvfree(conv.runs);
+	if (ret && conv.has_error_index)
+		*error_offset = (u64)conv.error_index << PAGE_SHIFT;
+	return ret;
+}
+
+/* Check a range of bytes and express it in pages. */
+static int gmem_range_to_run(struct inode *inode, u64 offset, u64 size,
+			     bool shared, struct gmem_run *run)
+{
+	u64 end;
+
+	if (!size || !PAGE_ALIGNED(offset) || !PAGE_ALIGNED(size) ||
+	    check_add_overflow(offset, size, &end) || end > i_size_read(inode))
+		return -EINVAL;
+
+	run->start = offset >> PAGE_SHIFT;
+	run->last = (end >> PAGE_SHIFT) - 1;
+	run->shared = shared;
+	return 0;
+}
+
+static int gmem_read_ranges(struct inode *inode,
+			    const struct kvm_gmem_convert *args,
+			    struct gmem_run *runs)
+{
+	struct kvm_gmem_range __user *uranges = u64_to_user_ptr(args->ranges);
+	struct kvm_gmem_range range;
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < args->nr_ranges; i++) {
+		if (copy_from_user(&range, &uranges[i], sizeof(range)))
+			return -EFAULT;
+		if (range.reserved ||
+		    (range.target != KVM_GMEM_TARGET_SHARED &&
+		     range.target != KVM_GMEM_TARGET_PRIVATE))
+			return -EINVAL;
+		ret = gmem_range_to_run(inode, range.offset, range.size,
+					range.target == KVM_GMEM_TARGET_SHARED,
+					&runs[i]);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int gmem_convert_vector(struct inode *inode,
+			       const struct kvm_gmem_convert *args,
+			       u64 *error_offset)
+{
+	struct gmem_run *runs;
+	int ret;
+
+	if (args->flags || args->reserved || !args->nr_ranges ||
+	    args->nr_ranges > KVM_GMEM_CONVERT_MAX_RANGES)
+		return -EINVAL;
+
+	runs = kvmalloc_array(args->nr_ranges, sizeof(*runs),
+			      GFP_KERNEL_ACCOUNT);
+	if (!runs)
+		return -ENOMEM;
+
+	ret = gmem_read_ranges(inode, args, runs);
+	if (!ret)
+		ret = gmem_convert(inode, runs, args->nr_ranges, error_offset);
+	kvfree(runs);
+	return ret;
+}
+
+#define KVM_GMEM_CONVERT_SIZE_VER0	32
+
+static int gmem_ioctl_convert(struct inode *inode,
+			      struct kvm_gmem_convert __user *uarg)
+{
+	struct kvm_gmem_convert args;
+	u64 error_offset = 0;
+	u32 size;
+	int ret;
+
+	BUILD_BUG_ON(sizeof(args) != KVM_GMEM_CONVERT_SIZE_VER0);
+
+	if (get_user(size, &uarg->size))
+		return -EFAULT;
+	if (size < KVM_GMEM_CONVERT_SIZE_VER0)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	/* Defined on every return; and a conversion is never done unreported. */
+	if (put_user(0, &uarg->error_offset))
+		return -EFAULT;
+	ret = copy_struct_from_user(&args, sizeof(args), uarg, size);
+	if (ret)
+		return ret;
+
+	ret = gmem_convert_vector(inode, &args, &error_offset);
+	if (error_offset && put_user(error_offset, &uarg->error_offset))
+		return -EFAULT;
+	return ret;
+}
+
+static int gmem_ioctl_set_attributes(struct inode *inode,
+				     struct kvm_memory_attributes2 __user *uarg)
+{
+	struct kvm_memory_attributes2 args;
+	u64 error_offset = 0;
+	struct gmem_run run;
+	int ret;
+
+	BUILD_BUG_ON(sizeof(args) != 128);
+
+	if (copy_from_user(&args, uarg, sizeof(args)) ||
+	    put_user(0, &uarg->error_offset))
+		return -EFAULT;
+	if (args.flags || memchr_inv(args.reserved, 0, sizeof(args.reserved)) ||
+	    args.attributes & ~KVM_MEMORY_ATTRIBUTE_PRIVATE)
+		return -EINVAL;
+
+	ret = gmem_range_to_run(inode, args.offset, args.size,
+				!(args.attributes & KVM_MEMORY_ATTRIBUTE_PRIVATE),
+				&run);
+	if (!ret)
+		ret = gmem_convert(inode, &run, 1, &error_offset);
+	if (error_offset && put_user(error_offset, &uarg->error_offset))
+		return -EFAULT;
+	return ret;
+}
+
+/* ioctls of a guest_memfd file; both conversion ioctls are one engine. */
+long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg)
+{
+	struct inode *inode = file_inode(file);
+
+	if (!kvm_gmem_is_convertible(inode))
+		return -ENOTTY;
+
+	switch (ioctl) {
+	case KVM_GMEM_CONVERT:
+		return gmem_ioctl_convert(inode, (void __user *)arg);
+	case KVM_SET_MEMORY_ATTRIBUTES2:
+		return gmem_ioctl_set_attributes(inode, (void __user *)arg);
+	default:
+		return -ENOTTY;
+	}
+}

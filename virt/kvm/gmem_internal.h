@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the files that implement guest_memfd share: the inode, and the steps of a
+ * conversion that only guest_memfd.c can do.
+ */
+#ifndef __KVM_GMEM_INTERNAL_H
+#define __KVM_GMEM_INTERNAL_H
+
+#include <linux/fs.h>
+#include <linux/guest_memfd.h>
+#include <linux/kvm_host.h>
+#include <linux/mempolicy.h>
+#include <linux/pagemap.h>
+
+#include "gmem_state.h"
+
+/**
+ * struct gmem_inode - Memory of a guest_memfd
+ * @policy: NUMA policy
+ * @vfs_inode: The inode
+ * @gmem_file_list: Files, one for each VM that uses the memory
+ * @listeners: struct gmem_listener, oldest first. Changed under the invalidate
+ *	lock held exclusively, walked under it in any mode.
+ * @state: Shareability, of a GUEST_MEMFD_FLAG_CONVERTIBLE file
+ * @generation: Changes whenever listeners heard of a change
+ * @flags: GUEST_MEMFD_FLAG_*
+ */
+struct gmem_inode {
+	struct shared_policy policy;
+	struct inode vfs_inode;
+	struct list_head gmem_file_list;
+	struct list_head listeners;
+	struct gmem_state state;
+	atomic64_t generation;
+
+	u64 flags;
+};
+
+static __always_inline struct gmem_inode *GMEM_I(struct inode *inode)
+{
+	return container_of(inode, struct gmem_inode, vfs_inode);
+}
+
+static inline bool kvm_gmem_is_convertible(struct inode *inode)
+{
+	return GMEM_I(inode)->flags & GUEST_MEMFD_FLAG_CONVERTIBLE;
+}
+
+static inline bool kvm_gmem_is_shared_mem(struct inode *inode, pgoff_t index)
+{
+	if (kvm_gmem_is_convertible(inode))
+		return gmem_state_is_shared(&GMEM_I(inode)->state, index);
+
+	return GMEM_I(inode)->flags & GUEST_MEMFD_FLAG_INIT_SHARED;
+}
+
+static inline bool kvm_gmem_is_private_mem(struct inode *inode, pgoff_t index)
+{
+	return !kvm_gmem_is_shared_mem(inode, index);
+}
+
+/* guest_memfd.c */
+bool kvm_gmem_is_file(const struct file *file);
+struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index);
+void kvm_gmem_invalidate_start(struct inode *inode, pgoff_t start, pgoff_t end,
+			       enum kvm_gfn_range_filter attr_filter);
+void kvm_gmem_invalidate_end(struct inode *inode, pgoff_t start, pgoff_t end);
+
+/* gmem_listener.c */
+bool gmem_is_listened_to(struct inode *inode, pgoff_t start, pgoff_t last);
+int gmem_event_prepare(struct gmem_event *event);
+void gmem_event_abort(const struct gmem_event *event);
+void gmem_event_invalidate(const struct gmem_event *event);
+void gmem_event_populate(const struct gmem_event *event);
+void gmem_release_listeners(struct inode *inode);
+
+/* gmem_populate.c */
+int gmem_populate_folio(struct inode *inode, struct folio *folio);
+int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last,
+			 pgoff_t *error_index);
+int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
+		      pgoff_t *error_index);
+void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last);
+void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last);
+
+/* gmem_convert.c */
+long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg);
+
+#endif /* __KVM_GMEM_INTERNAL_H */

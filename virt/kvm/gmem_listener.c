@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Listeners of guest_memfd: the API of <linux/guest_memfd.h>, and the delivery
+ * of events to them.
+ *
+ * Everything here runs under the inode's invalidate lock. Listeners come and go
+ * under the lock held exclusively, so during an event the list stands still, and
+ * after an unregistration returns no callback runs and none will.
+ */
+#include <linux/export.h>
+
+#include "gmem_internal.h"
+
+/**
+ * gmem_inode_get - Get the inode behind a convertible guest_memfd
+ * @file: Any file
+ *
+ * The inode and not the file is what a listener keeps: a file reference would
+ * pin the VM. The memory of the file lives as long as its inode.
+ *
+ * Context: Process context.
+ * Return: The inode with a reference that iput() drops, or ERR_PTR(-EINVAL) when
+ *	@file is no guest_memfd or not convertible.
+ */
+struct inode *gmem_inode_get(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	if (!kvm_gmem_is_file(file) || !kvm_gmem_is_convertible(inode))
+		return ERR_PTR(-EINVAL);
+
+	ihold(inode);
+	return inode;
+}
+EXPORT_SYMBOL_NS_GPL(gmem_inode_get, "GUEST_MEMFD");
+
+/**
+ * gmem_listener_register - Start to listen, and populate the shared pages
+ * @inode: Inode from gmem_inode_get(); the caller keeps its reference until the
+ *	listener is unregistered
+ * @listener: Listener with @ops, @start and @last set
+ *
+ * When this returns 0, every shared page of the range has memory, except for
+ * those whose memory was punched in the meantime, and every change from now on
+ * is reported. Changes that came before are not: read the state afterwards.
+ *
+ * Context: Process context; takes the invalidate lock.
+ * Return: 0; -EINVAL when the range is empty or beyond the file; -ENODEV when the
+ *	last file is closed; -EINTR; -ENOMEM or -EHWPOISON when a shared page cannot
+ *	have memory, which the error leaves as it was.
+ */
+int gmem_listener_register(struct inode *inode, struct gmem_listener *listener)
+{
+	struct gmem_inode *gi = GMEM_I(inode);
+	pgoff_t error_index;
+	int ret;
+
+	if (listener->start > listener->last ||
+	    listener->last >= gi->state.nr_pages)
+		return -EINVAL;
+
+	filemap_invalidate_lock(inode->i_mapping);
+	if (list_empty(&gi->gmem_file_list)) {
+		ret = -ENODEV;
+		goto out_unlock;
+	}
+
+	ret = gmem_populate_shared(inode, listener->start, listener->last,
+				   &error_index);
+	if (ret)
+		goto out_unlock;
+
+	listener->inode = inode;
+	list_add_tail(&listener->node, &gi->listeners);
+out_unlock:
+	filemap_invalidate_unlock(inode->i_mapping);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(gmem_listener_register, "GUEST_MEMFD");
+
+/**
+ * gmem_listener_unregister - Stop to listen
+ * @inode: Inode that the listener was registered with
+ * @listener: Registered listener; one that heard GMEM_RELEASE is accepted too
+ *
+ * When this returns no callback of the listener runs or will run.
+ *
+ * Context: Process context; takes the invalidate lock, so not from a callback.
+ */
+void gmem_listener_unregister(struct inode *inode,
+			      struct gmem_listener *listener)
+{
+	filemap_invalidate_lock(inode->i_mapping);
+	if (listener->inode) {
+		list_del(&listener->node);
+		listener->inode = NULL;
+	}
+	filemap_invalidate_unlock(inode->i_mapping);
+}
+EXPORT_SYMBOL_NS_GPL(gmem_listener_unregister, "GUEST_MEMFD");
+
+/**
+ * gmem_lock_shared - Keep the state and the memory of a file as they are
+ * @inode: Inode from gmem_inode_get()
+ *
+ * Context: Process context. Taken before the lock of any folio and before the
+ *	locks that listeners take in their callbacks; after mmap_lock.
+ */
+void gmem_lock_shared(struct inode *inode)
+{
+	filemap_invalidate_lock_shared(inode->i_mapping);
+}
+EXPORT_SYMBOL_NS_GPL(gmem_lock_shared, "GUEST_MEMFD");
+
+/**
+ * gmem_unlock_shared - Undo gmem_lock_shared()
+ * @inode: The same inode
+ */
+void gmem_unlock_shared(struct inode *inode)
+{
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+}
+EXPORT_SYMBOL_NS_GPL(gmem_unlock_shared, "GUEST_MEMFD");
+
+/**
+ * gmem_lock_dep_map - Name the lock that serializes callbacks, for lockdep
+ * @inode: Inode from gmem_inode_get()
+ *
+ * Callbacks of many listeners of one inode may hold one lock each at the same
+ * time; this is the nest_lock that makes that safe.
+ *
+ * Return: The lockdep map of the invalidate lock, NULL without lockdep.
+ */
+struct lockdep_map *gmem_lock_dep_map(struct inode *inode)
+{
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+	return &inode->i_mapping->invalidate_lock.dep_map;
+#else
+	return NULL;
+#endif
+}
+EXPORT_SYMBOL_NS_GPL(gmem_lock_dep_map, "GUEST_MEMFD");
+
+/**
+ * gmem_next_run - Find the run that contains a page
+ * @inode: Inode from gmem_inode_get()
+ * @start: First page of the run
+ * @last: The run is clipped to end here, inclusive
+ * @run: Out: from @start to the last page of equal state
+ *
+ * Context: The invalidate lock is held in any mode: by gmem_lock_shared() or by
+ *	the caller of a callback.
+ * Return: False when @start is beyond @last or the file.
+ */
+bool gmem_next_run(struct inode *inode, pgoff_t start, pgoff_t last,
+		   struct gmem_run *run)
+{
+	return gmem_state_next_run(&GMEM_I(inode)->state, start, last, run);
+}
+EXPORT_SYMBOL_NS_GPL(gmem_next_run, "GUEST_MEMFD");
+
+/**
+ * gmem_next_pfn_run - Find pages that have memory, whatever their state
+ * @inode: Inode from gmem_inode_get()
+ * @start: First page to look at
+ * @last: Last page to look at, inclusive
+ * @uninitialized: Count pages whose contents are not initialized, too: those are
+ *	what GMEM_POPULATE is about when it is prepared
+ * @index: Out: first page that has memory
+ * @pfn: Out: its PFN
+ * @nr_pages: Out: how many pages from there on are physically contiguous
+ *
+ * Pages that the hardware reported as broken do not count. Takes no reference:
+ * the PFNs are good as long as the lock is held.
+ *
+ * Context: As for gmem_next_run().
+ * Return: False when there is none.
+ */
+bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
+		       bool uninitialized, pgoff_t *index, unsigned long *pfn,
+		       unsigned long *nr_pages)
+{
+	struct folio *folio;
+	unsigned long i;
+
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+
+	*nr_pages = 0;
+	xa_for_each_range(&inode->i_mapping->i_pages, i, folio, start, last) {
+		pgoff_t first = max(folio->index, start);
+		pgoff_t end = min(folio_next_index(folio) - 1, last);
+		unsigned long first_pfn;
+
+		if (folio_test_hwpoison(folio) ||
+		    (!folio_test_uptodate(folio) && !uninitialized)) {
+			if (*nr_pages)
+				break;
+			continue;
+		}
+
+		first_pfn = folio_pfn(folio) + first - folio->index;
+		if (!*nr_pages) {
+			*index = first;
+			*pfn = first_pfn;
+		} else if (first != *index + *nr_pages ||
+			   first_pfn != *pfn + *nr_pages) {
+			break;
+		}
+		*nr_pages += end - first + 1;
+		cond_resched();
+	}
+	return *nr_pages;
+}
+EXPORT_SYMBOL_NS_GPL(gmem_next_pfn_run, "GUEST_MEMFD");
+
+/**
+ * gmem_generation - Number that changes whenever runs or memory change
+ * @inode: Inode from gmem_inode_get()
+ *
+ * Context: As for gmem_next_run().
+ * Return: The generation.
+ */
+u64 gmem_generation(struct inode *inode)
+{
+	return atomic64_read(&GMEM_I(inode)->generation);
+}
+EXPORT_SYMBOL_NS_GPL(gmem_generation, "GUEST_MEMFD");
+
+/* Whether any listener covers any page of [start, last]. */
+bool gmem_is_listened_to(struct inode *inode, pgoff_t start, pgoff_t last)
+{
+	struct gmem_listener *listener;
+
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+
+	list_for_each_entry(listener, &GMEM_I(inode)->listeners, node)
+		if (start <= listener->last && last >= listener->start)
+			return true;
+	return false;
+}
+
+static bool gmem_listener_concerned(const struct gmem_listener *listener,
+				    const struct gmem_event *event)
+{
+	unsigned long i;
+
+	for (i = 0; i < event->nr_runs; i++)
+		if (event->runs[i].start <= listener->last &&
+		    event->runs[i].last >= listener->start)
+			return true;
+	return false;
+}
+
+/*
+ * Let every listener that is concerned prepare for the event. On failure those
+ * that had prepared are aborted, event->error_index says which page was refused,
+ * and nothing has changed.
+ */
+int gmem_event_prepare(struct gmem_event *event)
+{
+	struct list_head *head = &GMEM_I(event->inode)->listeners;
+	struct gmem_listener *listener;
+	int ret;
+
+	lockdep_assert_held(&event->inode->i_mapping->invalidate_lock);
+
+	list_for_each_entry(listener, head, node) {
+		if (!gmem_listener_concerned(listener, event))
+			continue;
+		event->error_index = event->runs[0].start;
+		ret = listener->ops->prepare(listener, event);
+		if (ret)
+			goto err_abort;
+	}
+	return 0;
+
+err_abort:
+	list_for_each_entry_continue_reverse(listener, head, node)
+		if (gmem_listener_concerned(listener, event))
+			listener->ops->abort(listener, event);
+	return ret;
+}
+
+/* Give up an event that was prepared. */
+void gmem_event_abort(const struct gmem_event *event)
+{
+	struct list_head *head = &GMEM_I(event->inode)->listeners;
+	struct gmem_listener *listener;
+
+	list_for_each_entry_reverse(listener, head, node)
+		if (gmem_listener_concerned(listener, event))
+			listener->ops->abort(listener, event);
+}
+
+/* First half of the commit: no device reaches what is not to be shared. */
+void gmem_event_invalidate(const struct gmem_event *event)
+{
+	struct list_head *head = &GMEM_I(event->inode)->listeners;
+	struct gmem_listener *listener;
+
+	atomic64_inc(&GMEM_I(event->inode)->generation);
+	list_for_each_entry(listener, head, node)
+		if (gmem_listener_concerned(listener, event))
+			listener->ops->invalidate(listener, event);
+}
+
+/* Second half of the commit, which ends the event. */
+void gmem_event_populate(const struct gmem_event *event)
+{
+	struct list_head *head = &GMEM_I(event->inode)->listeners;
+	struct gmem_listener *listener;
+
+	atomic64_inc(&GMEM_I(event->inode)->generation);
+	list_for_each_entry(listener, head, node)
+		if (gmem_listener_concerned(listener, event))
+			listener->ops->populate(listener, event);
+}
+
+/* The last file is gone: tell the listeners, which then are none. */
+void gmem_release_listeners(struct inode *inode)
+{
+	struct gmem_inode *gi = GMEM_I(inode);
+	struct gmem_run all = { .start = 0, .last = gi->state.nr_pages - 1 };
+	struct gmem_event event = {
+		.inode = inode,
+		.reason = GMEM_RELEASE,
+		.runs = &all,
+		.nr_runs = 1,
+	};
+	struct gmem_listener *listener, *next;
+
+	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+
+	list_for_each_entry_safe(listener, next, &gi->listeners, node) {
+		list_del(&listener->node);
+		listener->inode = NULL;
+		listener->ops->invalidate(listener, &event);
+	}
+}

@@ -1,0 +1,831 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests of the shareability of a guest_memfd.
+ *
+ * The state and a bitmap are changed alike, and have to say the same after every
+ * step: page by page, as runs, and clipped anywhere. Sequences are random with a
+ * fixed seed, so that a failure repeats.
+ *
+ * The ids in the comments are requirements: C2, a change that was reserved cannot
+ * fail; C8, only what differs changes; C10, how the ranges of a vector are merged.
+ */
+#include <kunit/test.h>
+#include <linux/bitmap.h>
+#include <linux/debugfs.h>
+#include <linux/fault-inject.h>
+#include <linux/fs.h>
+#include <linux/kvm.h>
+#include <linux/maple_tree.h>
+#include <linux/prandom.h>
+#include <linux/rwsem.h>
+#include <linux/sched.h>
+#include <linux/xarray.h>
+
+#include "gmem_state.h"
+
+#define TEST_MAX_PAGES	512
+#define TEST_STEPS	600
+/* Every how many steps each page is looked up on its own. */
+#define TEST_FULL_CHECK	16
+#define TEST_SEED	0x67656d65
+
+/**
+ * struct gmem_test - A state and what it should be
+ * @state: State under test
+ * @lock: Its lock
+ * @model: Shared pages
+ * @rnd: Source of the sequence
+ * @runs: Room for the runs of one change
+ */
+struct gmem_test {
+	struct gmem_state state;
+	struct rw_semaphore lock;
+	DECLARE_BITMAP(model, TEST_MAX_PAGES);
+	struct rnd_state rnd;
+	struct gmem_run runs[TEST_MAX_PAGES];
+};
+
+static void gmem_test_destroy(void *data)
+{
+	struct gmem_test *t = data;
+
+	gmem_state_destroy(&t->state);
+}
+
+static struct gmem_test *gmem_test_create(struct kunit *test, pgoff_t nr_pages,
+					  bool shared)
+{
+	struct gmem_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	KUNIT_ASSERT_LE(test, nr_pages, TEST_MAX_PAGES);
+	init_rwsem(&t->lock);
+	prandom_seed_state(&t->rnd, TEST_SEED + nr_pages);
+	if (shared)
+		bitmap_set(t->model, 0, nr_pages);
+
+	gmem_state_init_once(&t->state, &t->lock);
+	KUNIT_ASSERT_EQ(test, 0, gmem_state_init(&t->state, nr_pages, shared));
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, gmem_test_destroy, t));
+	return t;
+}
+
+static u32 gmem_test_random(struct gmem_test *t, u32 below)
+{
+	return prandom_u32_state(&t->rnd) % below;
+}
+
+/* Half of the ranges are short: bounds that meet are what goes wrong. */
+static void gmem_test_random_range(struct gmem_test *t, pgoff_t nr_pages,
+				   struct gmem_run *range)
+{
+	pgoff_t max;
+
+	range->start = gmem_test_random(t, nr_pages);
+	max = nr_pages - range->start;
+	if (gmem_test_random(t, 2))
+		max = min(max, 4UL);
+	range->last = range->start + gmem_test_random(t, max);
+	range->shared = gmem_test_random(t, 2);
+}
+
+/* The run that starts at @start in the model, clipped at @last. */
+static void gmem_model_run(struct gmem_test *t, pgoff_t start, pgoff_t last,
+			   struct gmem_run *run)
+{
+	run->start = start;
+	run->last = start;
+	run->shared = test_bit(start, t->model);
+	while (run->last < last &&
+	       test_bit(run->last + 1, t->model) == run->shared)
+		run->last++;
+}
+
+static void gmem_model_set(struct gmem_test *t, const struct gmem_run *run)
+{
+	if (run->shared)
+		bitmap_set(t->model, run->start, run->last - run->start + 1);
+	else
+		bitmap_clear(t->model, run->start, run->last - run->start + 1);
+}
+
+static bool gmem_run_equal(const struct gmem_run *a, const struct gmem_run *b)
+{
+	return a->start == b->start && a->last == b->last &&
+	       a->shared == b->shared;
+}
+
+/* The state says of [start, last] what the model says, in maximal runs. */
+static void gmem_test_check_range(struct kunit *test, struct gmem_test *t,
+				  pgoff_t start, pgoff_t last)
+{
+	struct gmem_run want, got;
+	pgoff_t index = start;
+
+	while (index <= last) {
+		gmem_model_run(t, index, last, &want);
+		KUNIT_ASSERT_TRUE(test, gmem_state_next_run(&t->state, index,
+							    last, &got));
+		KUNIT_ASSERT_TRUE_MSG(test, gmem_run_equal(&want, &got),
+				      "from %lu: %lu-%lu %d is %lu-%lu %d", index,
+				      want.start, want.last, want.shared,
+				      got.start, got.last, got.shared);
+		index = want.last + 1;
+	}
+	KUNIT_ASSERT_FALSE(test, gmem_state_next_run(&t->state, index, last,
+						     &got));
+}
+
+static void gmem_test_check_runs(struct kunit *test, struct gmem_test *t)
+{
+	pgoff_t nr_pages = t->state.nr_pages;
+	struct gmem_run clip;
+
+	gmem_test_check_range(test, t, 0, nr_pages - 1);
+	gmem_test_random_range(t, nr_pages, &clip);
+	gmem_test_check_range(test, t, clip.start, clip.last);
+}
+
+static void gmem_test_check(struct kunit *test, struct gmem_test *t)
+{
+	pgoff_t nr_pages = t->state.nr_pages;
+	pgoff_t i;
+
+	gmem_test_check_runs(test, t);
+	for (i = 0; i < nr_pages; i++)
+		KUNIT_ASSERT_EQ_MSG(test, test_bit(i, t->model),
+				    gmem_state_is_shared(&t->state, i),
+				    "page %lu", i);
+}
+
+static unsigned long gmem_test_count_entries(struct gmem_test *t)
+{
+	MA_STATE(mas, &t->state.mt, 0, 0);
+	unsigned long nr = 0;
+	void *entry;
+
+	mas_for_each(&mas, entry, ULONG_MAX)
+		nr++;
+	return nr;
+}
+
+static unsigned long gmem_test_count_runs(struct gmem_test *t)
+{
+	pgoff_t index = 0, last = t->state.nr_pages - 1;
+	struct gmem_run run;
+	unsigned long nr;
+
+	for (nr = 0; index <= last; nr++) {
+		gmem_model_run(t, index, last, &run);
+		index = run.last + 1;
+	}
+	return nr;
+}
+
+/* Whether storing the run takes memory, in the words of the maple tree. */
+static bool gmem_test_store_needs_memory(struct kunit *test,
+					 struct gmem_test *t,
+					 const struct gmem_run *run)
+{
+	MA_STATE(mas, &t->state.mt, run->start, run->last);
+	bool needs;
+
+	KUNIT_ASSERT_EQ(test, 0, mas_preallocate(&mas, xa_mk_value(run->shared),
+						 GFP_KERNEL));
+	needs = mas.alloc || mas.sheaf;
+	mas_destroy(&mas);
+	return needs;
+}
+
+#if defined(CONFIG_FAILSLAB) && defined(CONFIG_FAULT_INJECTION_DEBUG_FS)
+/**
+ * struct gmem_test_famine - A scope in which this task gets no slab object
+ * @failslab: Its knobs. failslab is not exported; its debugfs files point to it.
+ * @ignore_gfp_wait: Whether allocations that can wait are spared
+ * @saved: The knobs before
+ * @saved_ignore_gfp_wait: Likewise
+ *
+ * current->fail_nth is not enough here: it fails one allocation, and the maple
+ * tree tries twice, the first time without reclaim.
+ */
+struct gmem_test_famine {
+	struct fault_attr *failslab;
+	bool *ignore_gfp_wait;
+	struct fault_attr saved;
+	bool saved_ignore_gfp_wait;
+};
+
+static void *gmem_test_debugfs_data(struct dentry *dir, const char *name)
+{
+	struct dentry *dentry = debugfs_lookup(name, dir);
+	void *data;
+
+	if (!dentry)
+		return NULL;
+	data = d_inode(dentry)->i_private;
+	dput(dentry);
+	return data;
+}
+
+static bool gmem_test_famine_init(struct gmem_test_famine *famine)
+{
+	struct dentry *dir = debugfs_lookup("failslab", NULL);
+	unsigned long *probability;
+
+	if (!dir)
+		return false;
+	probability = gmem_test_debugfs_data(dir, "probability");
+	famine->ignore_gfp_wait = gmem_test_debugfs_data(dir, "ignore-gfp-wait");
+	dput(dir);
+	if (!probability || !famine->ignore_gfp_wait)
+		return false;
+	famine->failslab = container_of(probability, struct fault_attr,
+					probability);
+	return true;
+}
+
+static void gmem_test_famine_begin(struct gmem_test_famine *famine)
+{
+	struct fault_attr *attr = famine->failslab;
+
+	famine->saved = *attr;
+	famine->saved_ignore_gfp_wait = *famine->ignore_gfp_wait;
+	attr->verbose = 0;
+	attr->interval = 1;
+	atomic_set(&attr->space, 0);
+	atomic_set(&attr->times, -1);
+	attr->task_filter = true;
+	*famine->ignore_gfp_wait = false;
+	current->make_it_fail = 1;
+	attr->probability = 100;
+}
+
+static void gmem_test_famine_end(struct gmem_test_famine *famine)
+{
+	struct fault_attr *attr = famine->failslab;
+
+	attr->probability = famine->saved.probability;
+	current->make_it_fail = 0;
+	*famine->ignore_gfp_wait = famine->saved_ignore_gfp_wait;
+	attr->task_filter = famine->saved.task_filter;
+	atomic_set(&attr->times, atomic_read(&famine->saved.times));
+	atomic_set(&attr->space, atomic_read(&famine->saved.space));
+	attr->interval = famine->saved.interval;
+	attr->verbose = famine->saved.verbose;
+}
+#else
+struct gmem_test_famine {
+};
+
+static bool gmem_test_famine_init(struct gmem_test_famine *famine)
+{
+	return false;
+}
+
+static void gmem_test_famine_begin(struct gmem_test_famine *famine)
+{
+}
+
+static void gmem_test_famine_end(struct gmem_test_famine *famine)
+{
+}
+#endif
+
+/* How a change ends. Each way has to leave what the model says. */
+enum gmem_test_end {
+	END_COMMIT,
+	END_GIVE_UP,
+	/* From here on there is no memory to coalesce. */
+	END_COMMIT_NO_COALESCE,
+	END_GIVE_UP_NO_COALESCE,
+	NR_ENDS,
+};
+
+/* One change, in the steps in which guest_memfd makes it. */
+static void gmem_test_change(struct kunit *test, struct gmem_test *t,
+			     const struct gmem_run *range,
+			     enum gmem_test_end end,
+			     struct gmem_test_famine *famine)
+{
+	bool commit = end == END_COMMIT || end == END_COMMIT_NO_COALESCE;
+	unsigned long i, nr;
+
+	nr = gmem_state_diff(&t->state, range, 1, t->runs);
+	for (i = 0; i < nr; i++)
+		KUNIT_ASSERT_EQ(test, 0,
+				gmem_state_reserve(&t->state, &t->runs[i]));
+
+	for (i = 0; commit && i < nr; i++) {
+		/* C2: what is reserved is stored without memory. */
+		KUNIT_ASSERT_FALSE(test,
+				   gmem_test_store_needs_memory(test, t,
+								&t->runs[i]));
+		if (famine)
+			gmem_test_famine_begin(famine);
+		gmem_state_store(&t->state, &t->runs[i]);
+		if (famine)
+			gmem_test_famine_end(famine);
+		gmem_model_set(t, &t->runs[i]);
+	}
+
+	for (i = 0; end < END_COMMIT_NO_COALESCE && i < nr; i++)
+		gmem_state_coalesce(&t->state, &t->runs[i]);
+}
+
+/* A new file is one run of the state that was asked for. */
+static void gmem_state_test_initial(struct kunit *test)
+{
+	static const pgoff_t sizes[] = { 1, 2, 16, TEST_MAX_PAGES };
+	struct gmem_test *t;
+	struct gmem_run run;
+	int i;
+
+	for (i = 0; i < 2 * ARRAY_SIZE(sizes); i++) {
+		pgoff_t nr_pages = sizes[i / 2];
+
+		t = gmem_test_create(test, nr_pages, i % 2);
+		down_read(&t->lock);
+		gmem_test_check(test, t);
+		KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+
+		/* Beyond the file there is nothing, and runs end with it. */
+		KUNIT_EXPECT_FALSE(test, gmem_state_next_run(&t->state, nr_pages,
+							     ULONG_MAX, &run));
+		KUNIT_EXPECT_TRUE(test, gmem_state_next_run(&t->state, 0,
+							    ULONG_MAX, &run));
+		KUNIT_EXPECT_EQ(test, nr_pages - 1, run.last);
+		KUNIT_EXPECT_FALSE(test, gmem_state_next_run(&t->state, 1, 0,
+							     &run));
+		up_read(&t->lock);
+	}
+}
+
+/* A state that never had a file, or whose file failed, can be destroyed. */
+static void gmem_state_test_destroy_unused(struct kunit *test)
+{
+	struct gmem_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	init_rwsem(&t->lock);
+	gmem_state_init_once(&t->state, &t->lock);
+	gmem_state_destroy(&t->state);
+	KUNIT_EXPECT_TRUE(test, mtree_empty(&t->state.mt));
+}
+
+/* C8: every range of a small file, in both directions, from every side. */
+static void gmem_state_test_edges(struct kunit *test)
+{
+	const pgoff_t nr_pages = 6;
+	struct gmem_test *t;
+	struct gmem_run range;
+	int initial;
+
+	for (initial = 0; initial < 2; initial++) {
+		t = gmem_test_create(test, nr_pages, initial);
+		down_write(&t->lock);
+		for (range.start = 0; range.start < nr_pages; range.start++) {
+			for (range.last = range.start; range.last < nr_pages;
+			     range.last++) {
+				range.shared = !initial;
+				gmem_test_change(test, t, &range, END_COMMIT,
+						 NULL);
+				gmem_test_check(test, t);
+				KUNIT_EXPECT_EQ(test, gmem_test_count_runs(t),
+						gmem_test_count_entries(t));
+
+				range.shared = initial;
+				gmem_test_change(test, t, &range, END_COMMIT,
+						 NULL);
+				gmem_test_check(test, t);
+				KUNIT_EXPECT_EQ(test, 1,
+						gmem_test_count_entries(t));
+			}
+		}
+		up_write(&t->lock);
+	}
+}
+
+/* A file of one page is stored without any node of the tree. */
+static void gmem_state_test_one_page(struct kunit *test)
+{
+	struct gmem_test *t = gmem_test_create(test, 1, false);
+	struct gmem_run range = { .start = 0, .last = 0 };
+	int i;
+
+	down_write(&t->lock);
+	for (i = 0; i < 6; i++) {
+		range.shared = i % 2;
+		gmem_test_change(test, t, &range, i % 4, NULL);
+		gmem_test_check(test, t);
+		KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+	}
+	up_write(&t->lock);
+}
+
+static void gmem_test_random_changes(struct kunit *test, pgoff_t nr_pages,
+				     bool coalesce)
+{
+	struct gmem_test *t = gmem_test_create(test, nr_pages, false);
+	struct gmem_test_famine famine;
+	bool have_famine = gmem_test_famine_init(&famine);
+	struct gmem_run range;
+	pgoff_t index;
+	int i;
+
+	down_write(&t->lock);
+	for (i = 0; i < TEST_STEPS; i++) {
+		gmem_test_random_range(t, nr_pages, &range);
+		gmem_test_change(test, t, &range,
+				 gmem_test_random(t, coalesce ?
+						  END_COMMIT_NO_COALESCE :
+						  NR_ENDS),
+				 have_famine ? &famine : NULL);
+		gmem_test_check_runs(test, t);
+		if (i % TEST_FULL_CHECK == 0)
+			gmem_test_check(test, t);
+		if (coalesce)
+			KUNIT_ASSERT_EQ(test, gmem_test_count_runs(t),
+					gmem_test_count_entries(t));
+		cond_resched();
+	}
+
+	/* Whatever was left apart can be joined later. */
+	for (index = 0; index < nr_pages; index = range.last + 1) {
+		gmem_model_run(t, index, nr_pages - 1, &range);
+		gmem_state_coalesce(&t->state, &range);
+	}
+	gmem_test_check(test, t);
+	KUNIT_EXPECT_EQ(test, gmem_test_count_runs(t),
+			gmem_test_count_entries(t));
+	up_write(&t->lock);
+}
+
+/* C2, C8: as guest_memfd does it; the tree has one entry for each run. */
+static void gmem_state_test_random(struct kunit *test)
+{
+	gmem_test_random_changes(test, 2, true);
+	gmem_test_random_changes(test, 67, true);
+	gmem_test_random_changes(test, TEST_MAX_PAGES, true);
+}
+
+/* C2: there is no memory for coalescing; nobody sees a difference. */
+static void gmem_state_test_random_no_coalesce(struct kunit *test)
+{
+	gmem_test_random_changes(test, 67, false);
+	gmem_test_random_changes(test, TEST_MAX_PAGES, false);
+}
+
+/* C2: the tree asks for memory before the reservation, and not after it. */
+static void gmem_state_test_store_needs_no_memory(struct kunit *test)
+{
+	struct gmem_test *t = gmem_test_create(test, TEST_MAX_PAGES, false);
+	struct gmem_run run = { .shared = true };
+
+	down_write(&t->lock);
+	for (run.start = 1; run.start < TEST_MAX_PAGES - 1; run.start += 2) {
+		run.last = run.start;
+		KUNIT_ASSERT_TRUE(test,
+				  gmem_test_store_needs_memory(test, t, &run));
+		KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(&t->state, &run));
+		KUNIT_ASSERT_FALSE(test,
+				   gmem_test_store_needs_memory(test, t, &run));
+		gmem_state_store(&t->state, &run);
+		gmem_model_set(t, &run);
+	}
+	gmem_test_check(test, t);
+
+	/* One store over many entries takes memory too, unless reserved. */
+	run.start = 0;
+	run.last = TEST_MAX_PAGES - 1;
+	KUNIT_EXPECT_TRUE(test, gmem_test_store_needs_memory(test, t, &run));
+	up_write(&t->lock);
+}
+
+/* C2: without memory a reservation fails and changes nothing; a store works. */
+static void gmem_state_test_no_memory(struct kunit *test)
+{
+	struct gmem_test *t = gmem_test_create(test, 64, false);
+	struct gmem_run run = { .start = 8, .last = 15, .shared = true };
+	struct gmem_test_famine famine;
+	int ret;
+
+	if (!gmem_test_famine_init(&famine))
+		kunit_skip(test, "needs FAILSLAB and FAULT_INJECTION_DEBUG_FS");
+
+	down_write(&t->lock);
+	gmem_test_famine_begin(&famine);
+	ret = gmem_state_reserve(&t->state, &run);
+	gmem_test_famine_end(&famine);
+	KUNIT_EXPECT_EQ(test, -ENOMEM, ret);
+	gmem_test_check(test, t);
+	KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+
+	KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(&t->state, &run));
+	gmem_test_check(test, t);
+	gmem_test_famine_begin(&famine);
+	gmem_state_store(&t->state, &run);
+	gmem_test_famine_end(&famine);
+	gmem_model_set(t, &run);
+	gmem_test_check(test, t);
+
+	/* Back again; there is no memory to coalesce, so three entries stay. */
+	run.shared = false;
+	gmem_test_famine_begin(&famine);
+	ret = gmem_state_reserve(&t->state, &run);
+	gmem_state_store(&t->state, &run);
+	gmem_state_coalesce(&t->state, &run);
+	gmem_test_famine_end(&famine);
+	KUNIT_EXPECT_EQ_MSG(test, 0, ret, "the entry has the bounds already");
+	gmem_model_set(t, &run);
+	gmem_test_check(test, t);
+	KUNIT_EXPECT_EQ(test, 3, gmem_test_count_entries(t));
+
+	gmem_state_coalesce(&t->state, &run);
+	gmem_test_check(test, t);
+	KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+	up_write(&t->lock);
+}
+
+#define S(first, final) { .start = (first), .last = (final), .shared = true }
+#define P(first, final) { .start = (first), .last = (final), .shared = false }
+
+struct gmem_merge_case {
+	const char *name;
+	int ret;
+	unsigned long nr;
+	struct gmem_run ranges[4];
+	unsigned long nr_merged;
+	struct gmem_run merged[4];
+};
+
+static const struct gmem_merge_case gmem_merge_cases[] = {
+	{ "one", 0, 1, { S(3, 5) }, 1, { S(3, 5) } },
+	{ "first_page", 0, 1, { P(0, 0) }, 1, { P(0, 0) } },
+	{ "apart", 0, 2, { S(7, 8), S(3, 5) }, 2, { S(3, 5), S(7, 8) } },
+	{ "touching", 0, 2, { S(6, 8), S(3, 5) }, 1, { S(3, 8) } },
+	{ "touching_other_target", 0, 2, { P(6, 8), S(3, 5) },
+	  2, { S(3, 5), P(6, 8) } },
+	{ "duplicate", 0, 3, { P(3, 5), P(3, 5), P(3, 5) }, 1, { P(3, 5) } },
+	{ "overlapping", 0, 2, { S(3, 5), S(5, 9) }, 1, { S(3, 9) } },
+	{ "nested", 0, 3, { S(0, 9), S(3, 4), S(9, 9) }, 1, { S(0, 9) } },
+	{ "same_start", 0, 2, { S(2, 2), S(2, 7) }, 1, { S(2, 7) } },
+	{ "joined_by_third", 0, 3, { S(0, 1), S(4, 5), S(1, 4) },
+	  1, { S(0, 5) } },
+	{ "alternating", 0, 4, { S(0, 0), P(1, 1), S(2, 2), P(3, 3) },
+	  4, { S(0, 0), P(1, 1), S(2, 2), P(3, 3) } },
+	{ "conflict_one_page", -EINVAL, 2, { S(3, 5), P(5, 6) } },
+	{ "conflict_nested", -EINVAL, 2, { P(0, 9), S(4, 4) } },
+	{ "conflict_duplicate", -EINVAL, 2, { P(4, 4), S(4, 4) } },
+	{ "conflict_behind_short", -EINVAL, 3, { S(0, 9), S(2, 3), P(8, 8) } },
+};
+
+KUNIT_ARRAY_PARAM_DESC(gmem_merge, gmem_merge_cases, name);
+
+/* C10 */
+static void gmem_state_test_merge(struct kunit *test)
+{
+	const struct gmem_merge_case *c = test->param_value;
+	struct gmem_run ranges[ARRAY_SIZE(c->ranges)];
+	unsigned long i, nr = c->nr;
+
+	memcpy(ranges, c->ranges, sizeof(ranges));
+	KUNIT_ASSERT_EQ(test, c->ret, gmem_merge_ranges(ranges, &nr));
+	if (c->ret)
+		return;
+	KUNIT_ASSERT_EQ(test, c->nr_merged, nr);
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_TRUE_MSG(test, gmem_run_equal(&c->merged[i],
+							   &ranges[i]),
+				      "%lu: %lu-%lu", i, ranges[i].start,
+				      ranges[i].last);
+}
+
+/* C10: the largest vector, in the worst order. */
+static void gmem_state_test_merge_many(struct kunit *test)
+{
+	const unsigned long max = KVM_GMEM_CONVERT_MAX_RANGES;
+	struct gmem_run *ranges;
+	unsigned long i, nr = max;
+
+	ranges = kunit_kmalloc_array(test, max, sizeof(*ranges), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ranges);
+
+	for (i = 0; i < max; i++)
+		ranges[i] = (struct gmem_run)P(2 * (max - i), 2 * (max - i));
+	KUNIT_ASSERT_EQ(test, 0, gmem_merge_ranges(ranges, &nr));
+	KUNIT_ASSERT_EQ(test, max, nr);
+	for (i = 0; i < max; i++)
+		KUNIT_ASSERT_EQ(test, 2 * (i + 1), ranges[i].start);
+
+	for (i = 0; i < max; i++)
+		ranges[i] = (struct gmem_run)S(max - 1 - i, max - 1 - i);
+	KUNIT_ASSERT_EQ(test, 0, gmem_merge_ranges(ranges, &nr));
+	KUNIT_ASSERT_EQ(test, 1, nr);
+	KUNIT_EXPECT_EQ(test, 0, ranges[0].start);
+	KUNIT_EXPECT_EQ(test, max - 1, ranges[0].last);
+}
+
+enum gmem_test_target {
+	TARGET_NONE,
+	TARGET_PRIVATE,
+	TARGET_SHARED,
+};
+
+/*
+ * Ranges, and page by page what they ask for. With @agree no page is asked to be
+ * both; otherwise whether one is, is returned.
+ */
+static bool gmem_test_random_vector(struct gmem_test *t, bool agree,
+				    struct gmem_run *ranges, unsigned long nr,
+				    u8 *targets)
+{
+	pgoff_t nr_pages = t->state.nr_pages;
+	bool conflict = false;
+	unsigned long i;
+	pgoff_t page;
+
+	memset(targets, TARGET_NONE, nr_pages);
+	for (i = 0; i < nr; i++) {
+		u8 target;
+
+		gmem_test_random_range(t, nr_pages, &ranges[i]);
+		if (agree && targets[ranges[i].start] != TARGET_NONE)
+			ranges[i].shared = targets[ranges[i].start] ==
+					   TARGET_SHARED;
+		target = ranges[i].shared ? TARGET_SHARED : TARGET_PRIVATE;
+		for (page = ranges[i].start; page <= ranges[i].last; page++) {
+			if (targets[page] != TARGET_NONE &&
+			    targets[page] != target) {
+				if (agree) {
+					ranges[i].last = page - 1;
+					break;
+				}
+				conflict = true;
+			}
+			targets[page] = target;
+		}
+	}
+	return conflict;
+}
+
+/*
+ * The maximal runs of equal target, of all pages or of those that differ from
+ * the model.
+ */
+static unsigned long gmem_model_vector(struct gmem_test *t, const u8 *targets,
+				       bool differ, struct gmem_run *runs)
+{
+	struct gmem_run *run = NULL;
+	unsigned long nr = 0;
+	pgoff_t page;
+
+	for (page = 0; page < t->state.nr_pages; page++) {
+		bool shared = targets[page] == TARGET_SHARED;
+
+		if (targets[page] == TARGET_NONE ||
+		    (differ && shared == test_bit(page, t->model))) {
+			run = NULL;
+			continue;
+		}
+		if (!run || run->shared != shared) {
+			run = &runs[nr++];
+			run->start = page;
+			run->shared = shared;
+		}
+		run->last = page;
+	}
+	return nr;
+}
+
+static void gmem_test_expect_runs(struct kunit *test,
+				  const struct gmem_run *want,
+				  unsigned long nr_want,
+				  const struct gmem_run *got,
+				  unsigned long nr_got)
+{
+	unsigned long i;
+
+	KUNIT_ASSERT_EQ(test, nr_want, nr_got);
+	for (i = 0; i < nr_want; i++)
+		KUNIT_ASSERT_TRUE_MSG(test, gmem_run_equal(&want[i], &got[i]),
+				      "%lu: %lu-%lu %d is %lu-%lu %d", i,
+				      want[i].start, want[i].last,
+				      want[i].shared, got[i].start, got[i].last,
+				      got[i].shared);
+}
+
+/* C8, C10: random vectors, merged and compared with a changing state. */
+static void gmem_state_test_random_vectors(struct kunit *test)
+{
+	const pgoff_t nr_pages = 128;
+	struct gmem_test *t = gmem_test_create(test, nr_pages, true);
+	struct gmem_run *ranges, *want;
+	unsigned long i, nr, nr_diff;
+	int step, conflicts = 0;
+	bool conflict;
+	u8 *targets;
+
+	ranges = kunit_kmalloc_array(test, nr_pages, sizeof(*ranges),
+				     GFP_KERNEL);
+	want = kunit_kmalloc_array(test, nr_pages, sizeof(*want), GFP_KERNEL);
+	targets = kunit_kmalloc(test, nr_pages, GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, ranges);
+	KUNIT_ASSERT_NOT_NULL(test, want);
+	KUNIT_ASSERT_NOT_NULL(test, targets);
+
+	down_write(&t->lock);
+	for (step = 0; step < TEST_STEPS; step++) {
+		nr = 1 + gmem_test_random(t, step % 2 ? 4 : nr_pages / 4);
+		conflict = gmem_test_random_vector(t, step % 4, ranges, nr,
+						   targets);
+		if (conflict) {
+			conflicts++;
+			KUNIT_ASSERT_EQ(test, -EINVAL,
+					gmem_merge_ranges(ranges, &nr));
+			continue;
+		}
+		KUNIT_ASSERT_EQ(test, 0, gmem_merge_ranges(ranges, &nr));
+		gmem_test_expect_runs(test, want,
+				      gmem_model_vector(t, targets, false, want),
+				      ranges, nr);
+
+		nr_diff = gmem_state_diff(&t->state, ranges, nr, NULL);
+		KUNIT_ASSERT_EQ(test, nr_diff,
+				gmem_state_diff(&t->state, ranges, nr, t->runs));
+		gmem_test_expect_runs(test, want,
+				      gmem_model_vector(t, targets, true, want),
+				      t->runs, nr_diff);
+
+		for (i = 0; i < nr; i++)
+			gmem_test_change(test, t, &ranges[i], END_COMMIT, NULL);
+		gmem_test_check_runs(test, t);
+		if (step % TEST_FULL_CHECK == 0)
+			gmem_test_check(test, t);
+
+		/* C7: asking again changes nothing. */
+		KUNIT_ASSERT_EQ(test, 0,
+				gmem_state_diff(&t->state, ranges, nr, NULL));
+		cond_resched();
+	}
+	up_write(&t->lock);
+	KUNIT_EXPECT_GT(test, conflicts, 0);
+}
+
+/* C2: all runs of a request are reserved before the first is stored. */
+static void gmem_state_test_reserve_all(struct kunit *test)
+{
+	struct gmem_test *t = gmem_test_create(test, TEST_MAX_PAGES, false);
+	struct gmem_run every = { .start = 0, .last = TEST_MAX_PAGES - 1,
+				  .shared = true };
+	struct gmem_run run = { .shared = true };
+	unsigned long i, nr;
+
+	down_write(&t->lock);
+	for (run.start = 0; run.start < TEST_MAX_PAGES; run.start += 3) {
+		run.last = run.start;
+		gmem_test_change(test, t, &run, END_COMMIT, NULL);
+	}
+
+	nr = gmem_state_diff(&t->state, &every, 1, t->runs);
+	KUNIT_ASSERT_GT(test, nr, 100);
+	for (i = 0; i < nr; i++)
+		KUNIT_ASSERT_EQ(test, 0,
+				gmem_state_reserve(&t->state, &t->runs[i]));
+	for (i = 0; i < nr; i++) {
+		KUNIT_ASSERT_FALSE(test,
+				   gmem_test_store_needs_memory(test, t,
+								&t->runs[i]));
+		gmem_state_store(&t->state, &t->runs[i]);
+		gmem_model_set(t, &t->runs[i]);
+	}
+	gmem_test_check(test, t);
+	for (i = 0; i < nr; i++)
+		gmem_state_coalesce(&t->state, &t->runs[i]);
+	gmem_test_check(test, t);
+	KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+	up_write(&t->lock);
+}
+
+static struct kunit_case gmem_state_test_cases[] = {
+	KUNIT_CASE(gmem_state_test_initial),
+	KUNIT_CASE(gmem_state_test_destroy_unused),
+	KUNIT_CASE(gmem_state_test_edges),
+	KUNIT_CASE(gmem_state_test_one_page),
+	KUNIT_CASE_SLOW(gmem_state_test_random),
+	KUNIT_CASE_SLOW(gmem_state_test_random_no_coalesce),
+	KUNIT_CASE(gmem_state_test_store_needs_no_memory),
+	KUNIT_CASE(gmem_state_test_no_memory),
+	KUNIT_CASE(gmem_state_test_reserve_all),
+	KUNIT_CASE_PARAM(gmem_state_test_merge, gmem_merge_gen_params),
+	KUNIT_CASE(gmem_state_test_merge_many),
+	KUNIT_CASE_SLOW(gmem_state_test_random_vectors),
+	{}
+};
+
+static struct kunit_suite gmem_state_test_suite = {
+	.name = "gmem_state",
+	.test_cases = gmem_state_test_cases,
+};
+
+kunit_test_suite(gmem_state_test_suite);
