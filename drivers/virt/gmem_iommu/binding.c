@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The file descriptor of a binding: runs, counters, poll; closing it unbinds.
+ */
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "gmem_iommu.h"
+
+/**
+ * gmem_binding_set_dead - Tell user space that the range is mirrored no more
+ * @b: Binding
+ *
+ * Context: Any.
+ */
+void gmem_binding_set_dead(struct gmem_binding *b)
+{
+	WRITE_ONCE(b->dead, true);
+	wake_up_all(&b->wait);
+}
+
+/* Clip a run of state at the end of the memory that starts it, or of the hole. */
+static void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
+				  struct gmem_iommu_run *urun)
+{
+	unsigned long pfn, nr_pages;
+	bool mapped = false;
+	pgoff_t index;
+
+	if (run->shared && gmem_next_pfn_run(b->inode, run->start, run->last,
+					     false, &index, &pfn, &nr_pages)) {
+		mapped = index == run->start;
+		if (!mapped)
+			run->last = index - 1;
+		/* Runs of state are maximal; runs of PFNs are an accident. */
+		while (mapped && run->start + nr_pages <= run->last) {
+			unsigned long more;
+
+			if (!gmem_next_pfn_run(b->inode, run->start + nr_pages,
+					       run->last, false, &index, &pfn,
+					       &more) ||
+			    index != run->start + nr_pages)
+				run->last = run->start + nr_pages - 1;
+			else
+				nr_pages += more;
+		}
+	}
+
+	*urun = (struct gmem_iommu_run) {
+		.offset = (u64)run->start << PAGE_SHIFT,
+		.length = (u64)(run->last - run->start + 1) << PAGE_SHIFT,
+		.flags = (run->shared ? GMEM_IOMMU_RUN_SHARED : 0) |
+			 (mapped ? GMEM_IOMMU_RUN_MAPPED : 0),
+		.leaf_size = mapped ? PAGE_SIZE : 0,
+	};
+}
+
+static u32 gmem_binding_read_runs(struct gmem_binding *b,
+				  struct gmem_iommu_query_runs *query,
+				  struct gmem_iommu_run *uruns, u32 max_runs)
+{
+	pgoff_t index = query->cursor >> PAGE_SHIFT;
+	struct gmem_run run;
+	u32 nr = 0;
+
+	gmem_lock_shared(b->inode);
+	query->generation = gmem_generation(b->inode);
+	while (nr < max_runs &&
+	       gmem_next_run(b->inode, index, b->listener.last, &run)) {
+		gmem_binding_fill_run(b, &run, &uruns[nr++]);
+		index = run.last + 1;
+		cond_resched();
+	}
+	gmem_unlock_shared(b->inode);
+
+	query->cursor = index > b->listener.last ? ~0ULL :
+						   (u64)index << PAGE_SHIFT;
+	return nr;
+}
+
+static int gmem_binding_query_runs(struct gmem_binding *b, void __user *uarg)
+{
+	struct gmem_iommu_query_runs query;
+	struct gmem_iommu_run *uruns;
+	u32 max_runs, nr;
+	int ret;
+
+	ret = gmem_iommu_copy_args(&query, sizeof(query), sizeof(query), uarg);
+	if (ret)
+		return ret;
+	if (READ_ONCE(b->dead))
+		return -ENODEV;
+	if (!query.cursor)
+		query.cursor = (u64)b->listener.start << PAGE_SHIFT;
+	if (!query.nr_runs || !PAGE_ALIGNED(query.cursor) ||
+	    query.cursor >> PAGE_SHIFT < b->listener.start ||
+	    query.cursor >> PAGE_SHIFT > b->listener.last)
+		return -EINVAL;
+
+	max_runs = min(query.nr_runs, GMEM_IOMMU_MAX_QUERY_RUNS);
+	uruns = kvmalloc_array(max_runs, sizeof(*uruns), GFP_KERNEL_ACCOUNT);
+	if (!uruns)
+		return -ENOMEM;
+
+	nr = gmem_binding_read_runs(b, &query, uruns, max_runs);
+	query.nr_runs = nr;
+	if (copy_to_user(u64_to_user_ptr(query.runs), uruns,
+			 nr * sizeof(*uruns)))
+		ret = -EFAULT;
+	else
+		ret = gmem_iommu_return_args(&query, sizeof(query), uarg);
+	kvfree(uruns);
+	return ret;
+}
+
+static int gmem_binding_get_stats(struct gmem_binding *b, void __user *uarg)
+{
+	struct iommufd_ext_stats ext_stats;
+	struct gmem_iommu_stats stats;
+	int ret;
+
+	ret = gmem_iommu_copy_args(&stats, sizeof(stats), sizeof(stats), uarg);
+	if (ret)
+		return ret;
+	if (stats.flags)
+		return -EOPNOTSUPP;
+
+	iommufd_ext_lock(b->ext, NULL);
+	iommufd_ext_get_stats(b->ext, &ext_stats);
+	stats = (struct gmem_iommu_stats) {
+		.size = stats.size,
+		.conversions = b->conversions,
+		.aborts = b->aborts,
+		.mapped_pages = ext_stats.mapped,
+		.unmapped_pages = ext_stats.unmapped,
+		.syncs = ext_stats.syncs,
+		.failures = ext_stats.failures,
+	};
+	iommufd_ext_unlock(b->ext);
+	return gmem_iommu_return_args(&stats, sizeof(stats), uarg);
+}
+
+static long gmem_binding_ioctl(struct file *file, unsigned int cmd,
+			       unsigned long arg)
+{
+	struct gmem_binding *b = file->private_data;
+	void __user *uarg = (void __user *)arg;
+
+	switch (cmd) {
+	case GMEM_IOMMU_QUERY_RUNS:
+		return gmem_binding_query_runs(b, uarg);
+	case GMEM_IOMMU_GET_STATS:
+		return gmem_binding_get_stats(b, uarg);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static __poll_t gmem_binding_poll(struct file *file, poll_table *wait)
+{
+	struct gmem_binding *b = file->private_data;
+
+	poll_wait(file, &b->wait, wait);
+	return READ_ONCE(b->dead) ? EPOLLHUP | EPOLLERR : 0;
+}
+
+static int gmem_binding_release(struct inode *inode, struct file *file)
+{
+	gmem_mirror_unbind(file->private_data);
+	return 0;
+}
+
+const struct file_operations gmem_binding_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = gmem_binding_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.poll = gmem_binding_poll,
+	.release = gmem_binding_release,
+};

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * gmem_iommu binds a guest_memfd to an IOAS:
+ *
+ *   main.c     the device node, and the ioctls that create a binding
+ *   binding.c  the file descriptor of a binding: what user space sees of it
+ *   mirror.c   the binding at work: listener of guest_memfd, provider of iommufd
+ *
+ * A binding is made of a listener and an ext object, and holds two references:
+ * the inode of the guest_memfd, because its file would pin the VM, and the
+ * iommufd context, because the ext object lives in it. Neither holds the binding,
+ * so its file descriptor can be closed in any order with the others.
+ */
+#ifndef __GMEM_IOMMU_H
+#define __GMEM_IOMMU_H
+
+#include <linux/guest_memfd.h>
+#include <linux/iommufd.h>
+#include <linux/iommufd_ext.h>
+#include <linux/wait.h>
+#include <uapi/linux/gmem_iommu.h>
+
+/* Runs that one GMEM_IOMMU_QUERY_RUNS returns at most. */
+#define GMEM_IOMMU_MAX_QUERY_RUNS	4096
+
+/**
+ * struct gmem_binding - A range of a guest_memfd bound to a range of an IOAS
+ * @listener: Hears of changes of the range
+ * @ext: The area of the IOAS and its copies
+ * @inode: The guest_memfd, referenced
+ * @ictx: The iommufd context, referenced
+ * @iova: Where the range is bound
+ * @prot: IOMMU_READ, IOMMU_WRITE
+ * @dead: The range is not mirrored any more and never will be: the guest_memfd
+ *	was released, or the area unmapped. Set once.
+ * @wait: Woken when @dead is set
+ * @conversions: Under the ext mutex: committed conversions
+ * @aborts: Under the ext mutex: prepared and abandoned conversions
+ */
+struct gmem_binding {
+	struct gmem_listener listener;
+	struct iommufd_ext *ext;
+	struct inode *inode;
+	struct iommufd_ctx *ictx;
+	unsigned long iova;
+	int prot;
+	bool dead;
+	wait_queue_head_t wait;
+	u64 conversions;
+	u64 aborts;
+};
+
+static inline unsigned long gmem_binding_nr_pages(const struct gmem_binding *b)
+{
+	return b->listener.last - b->listener.start + 1;
+}
+
+/* main.c */
+int gmem_iommu_copy_args(void *args, size_t ksize, size_t min_size,
+			 const void __user *uarg);
+int gmem_iommu_return_args(const void *args, size_t ksize, void __user *uarg);
+
+/* binding.c */
+extern const struct file_operations gmem_binding_fops;
+void gmem_binding_set_dead(struct gmem_binding *b);
+
+/* mirror.c */
+struct gmem_binding *gmem_mirror_bind(struct file *gmem,
+				      struct iommufd_ctx *ictx,
+				      const struct gmem_iommu_bind *args);
+void gmem_mirror_unbind(struct gmem_binding *b);
+
+#endif /* __GMEM_IOMMU_H */

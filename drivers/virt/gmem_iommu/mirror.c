@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The mirror: keeps the IOMMU mappings of a binding equal to the shared pages of
+ * its range that have memory.
+ *
+ * There are two ways in. As a listener of guest_memfd it follows changes: prepare
+ * takes the ext mutex and makes the page tables, invalidate and populate update
+ * the leaves, and the mutex is held until the change is over, so that no domain
+ * comes or goes in the middle of it. As a provider of iommufd it answers, for a
+ * domain that is attached, which pages are mapped now.
+ *
+ * Both ask guest_memfd, which is the only place that knows the set; all that is
+ * kept here are counters.
+ */
+#include <linux/fs.h>
+#include <linux/iommu.h>
+#include <linux/ktime.h>
+#include <linux/slab.h>
+
+#include "gmem_iommu.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+static struct gmem_binding *to_binding(struct gmem_listener *listener)
+{
+	return container_of(listener, struct gmem_binding, listener);
+}
+
+/*
+ * The next PFNs of the pages from *@index to @last, which count in the file, as a
+ * run of the ext object; *@index advances to the page after the run.
+ */
+static bool gmem_mirror_next_pfns(struct gmem_binding *b, pgoff_t *index,
+				  pgoff_t last, bool uninitialized,
+				  struct iommufd_ext_run *run)
+{
+	pgoff_t first;
+
+	if (*index > last ||
+	    !gmem_next_pfn_run(b->inode, *index, last, uninitialized, &first,
+			       &run->pfn, &run->nr))
+		return false;
+	run->index = first - b->listener.start;
+	*index = first + run->nr;
+	return true;
+}
+
+/* Make the page tables for one run that becomes shared. */
+static int gmem_mirror_prepare_run(struct gmem_binding *b, pgoff_t start,
+				   pgoff_t last, struct gmem_event *event)
+{
+	bool uninitialized = event->reason == GMEM_POPULATE;
+	struct iommufd_ext_run run;
+	pgoff_t index = start;
+	int ret;
+
+	while (gmem_mirror_next_pfns(b, &index, last, uninitialized, &run)) {
+		ret = iommufd_ext_prepare_map(b->ext, &run);
+		if (ret) {
+			event->error_index = b->listener.start + run.index;
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static int gmem_mirror_prepare(struct gmem_listener *listener,
+			       struct gmem_event *event)
+{
+	struct gmem_binding *b = to_binding(listener);
+	unsigned long i;
+	int ret;
+
+	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
+	for (i = 0; i < event->nr_runs; i++) {
+		pgoff_t start = event->runs[i].start;
+		pgoff_t last = event->runs[i].last;
+
+		if (!event->runs[i].shared ||
+		    !gmem_listener_clip(listener, &start, &last))
+			continue;
+		ret = gmem_mirror_prepare_run(b, start, last, event);
+		if (ret) {
+			b->aborts++;
+			iommufd_ext_unlock(b->ext);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+static void gmem_mirror_abort(struct gmem_listener *listener,
+			      const struct gmem_event *event)
+{
+	struct gmem_binding *b = to_binding(listener);
+
+	/* Tables without leaves translate nothing; they may stay. */
+	b->aborts++;
+	iommufd_ext_unlock(b->ext);
+}
+
+static void gmem_mirror_unmap_runs(struct gmem_binding *b,
+				   const struct gmem_event *event)
+{
+	u64 began = ktime_get_ns();
+	unsigned long i, nr = 0;
+
+	for (i = 0; i < event->nr_runs; i++) {
+		pgoff_t start = event->runs[i].start;
+		pgoff_t last = event->runs[i].last;
+
+		if (event->runs[i].shared ||
+		    !gmem_listener_clip(&b->listener, &start, &last))
+			continue;
+		iommufd_ext_unmap_range(b->ext, start - b->listener.start,
+					last - start + 1);
+		nr += last - start + 1;
+	}
+	if (!nr)
+		return;
+	iommufd_ext_sync(b->ext);
+	trace_gmem_iommu_unmap(b, event, nr, ktime_get_ns() - began);
+}
+
+static void gmem_mirror_invalidate(struct gmem_listener *listener,
+				   const struct gmem_event *event)
+{
+	struct gmem_binding *b = to_binding(listener);
+
+	switch (event->reason) {
+	case GMEM_CONVERT:
+	case GMEM_TRUNCATE:
+	case GMEM_POPULATE:
+		gmem_mirror_unmap_runs(b, event);
+		return;
+	case GMEM_RELEASE:
+		gmem_binding_set_dead(b);
+		fallthrough;
+	case GMEM_MEMORY_FAILURE:
+		iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
+		gmem_mirror_unmap_runs(b, event);
+		iommufd_ext_unlock(b->ext);
+		return;
+	}
+}
+
+static void gmem_mirror_populate(struct gmem_listener *listener,
+				 const struct gmem_event *event)
+{
+	struct gmem_binding *b = to_binding(listener);
+	u64 began = ktime_get_ns();
+	struct iommufd_ext_run run;
+	unsigned long i, nr = 0;
+
+	for (i = 0; i < event->nr_runs; i++) {
+		pgoff_t start = event->runs[i].start;
+		pgoff_t last = event->runs[i].last;
+
+		if (!event->runs[i].shared ||
+		    !gmem_listener_clip(listener, &start, &last))
+			continue;
+		while (gmem_mirror_next_pfns(b, &start, last, false, &run)) {
+			iommufd_ext_map_run(b->ext, &run);
+			nr += run.nr;
+		}
+	}
+	if (nr) {
+		iommufd_ext_sync(b->ext);
+		trace_gmem_iommu_map(b, event, nr, ktime_get_ns() - began);
+	}
+	if (event->reason == GMEM_CONVERT)
+		b->conversions++;
+	iommufd_ext_unlock(b->ext);
+}
+
+static const struct gmem_listener_ops gmem_mirror_listener_ops = {
+	.prepare = gmem_mirror_prepare,
+	.abort = gmem_mirror_abort,
+	.invalidate = gmem_mirror_invalidate,
+	.populate = gmem_mirror_populate,
+};
+
+static void gmem_mirror_begin(void *priv)
+{
+	struct gmem_binding *b = priv;
+
+	gmem_lock_shared(b->inode);
+}
+
+static void gmem_mirror_end(void *priv)
+{
+	struct gmem_binding *b = priv;
+
+	gmem_unlock_shared(b->inode);
+}
+
+/* What a domain that is attached now has to map. */
+static bool gmem_mirror_next_run(void *priv, unsigned long index,
+				 unsigned long last,
+				 struct iommufd_ext_run *run)
+{
+	struct gmem_binding *b = priv;
+	pgoff_t start = b->listener.start + index;
+	pgoff_t end = b->listener.start + last;
+	struct gmem_run state;
+
+	/* A released guest_memfd maps nothing. */
+	if (READ_ONCE(b->dead))
+		return false;
+
+	while (gmem_next_run(b->inode, start, end, &state)) {
+		if (state.shared &&
+		    gmem_mirror_next_pfns(b, &start, state.last, false, run))
+			return true;
+		start = state.last + 1;
+	}
+	return false;
+}
+
+static void gmem_mirror_unmapped(void *priv)
+{
+	gmem_binding_set_dead(priv);
+}
+
+static const struct iommufd_ext_ops gmem_mirror_ext_ops = {
+	.begin = gmem_mirror_begin,
+	.end = gmem_mirror_end,
+	.next_run = gmem_mirror_next_run,
+	.unmapped = gmem_mirror_unmapped,
+};
+
+static struct gmem_binding *gmem_binding_alloc(struct inode *inode,
+					       struct iommufd_ctx *ictx,
+					       const struct gmem_iommu_bind *args)
+{
+	struct gmem_binding *b;
+
+	b = kzalloc_obj(*b, GFP_KERNEL_ACCOUNT);
+	if (!b)
+		return ERR_PTR(-ENOMEM);
+
+	b->listener.ops = &gmem_mirror_listener_ops;
+	b->listener.start = args->offset >> PAGE_SHIFT;
+	b->listener.last = b->listener.start + (args->length >> PAGE_SHIFT) - 1;
+	b->prot = (args->flags & GMEM_IOMMU_BIND_READ ? IOMMU_READ : 0) |
+		  (args->flags & GMEM_IOMMU_BIND_WRITE ? IOMMU_WRITE : 0);
+	b->iova = args->iova;
+	init_waitqueue_head(&b->wait);
+
+	b->ext = iommufd_ext_alloc(&gmem_mirror_ext_ops, b,
+				   gmem_binding_nr_pages(b),
+				   b->prot & IOMMU_WRITE);
+	if (IS_ERR(b->ext)) {
+		int ret = PTR_ERR(b->ext);
+
+		kfree(b);
+		return ERR_PTR(ret);
+	}
+
+	b->inode = inode;
+	iommufd_ctx_get(ictx);
+	b->ictx = ictx;
+	return b;
+}
+
+static void gmem_binding_free(struct gmem_binding *b)
+{
+	iommufd_ext_put(b->ext);
+	iommufd_ctx_put(b->ictx);
+	iput(b->inode);
+	kfree(b);
+}
+
+/**
+ * gmem_mirror_bind - Mirror a range of a guest_memfd
+ * @gmem: File of the guest_memfd
+ * @ictx: iommufd context of the IOAS
+ * @args: Checked arguments of GMEM_IOMMU_BIND
+ *
+ * The listener comes first: a change between the two steps finds an ext object
+ * without domains, and the fill of the domains then reads the new state.
+ *
+ * Context: Process context.
+ * Return: The binding, or ERR_PTR() with nothing left behind: see struct
+ *	gmem_iommu_bind.
+ */
+struct gmem_binding *gmem_mirror_bind(struct file *gmem,
+				      struct iommufd_ctx *ictx,
+				      const struct gmem_iommu_bind *args)
+{
+	bool fixed = args->flags & GMEM_IOMMU_BIND_FIXED_IOVA;
+	struct gmem_binding *b;
+	struct inode *inode;
+	int ret;
+
+	inode = gmem_inode_get(gmem);
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
+
+	b = gmem_binding_alloc(inode, ictx, args);
+	if (IS_ERR(b)) {
+		iput(inode);
+		return b;
+	}
+
+	ret = gmem_listener_register(inode, &b->listener);
+	if (ret)
+		goto err_free;
+
+	ret = iommufd_ext_map(b->ext, ictx, args->ioas_id, &b->iova, fixed,
+			      b->prot);
+	if (ret)
+		goto err_unregister;
+
+	trace_gmem_iommu_bind(b);
+	return b;
+
+err_unregister:
+	gmem_listener_unregister(inode, &b->listener);
+err_free:
+	gmem_binding_free(b);
+	return ERR_PTR(ret);
+}
+
+/**
+ * gmem_mirror_unbind - Unmap the range everywhere and forget the binding
+ * @b: Binding, freed
+ *
+ * The mappings go before the listener: until then changes are followed.
+ *
+ * Context: Process context.
+ */
+void gmem_mirror_unbind(struct gmem_binding *b)
+{
+	trace_gmem_iommu_unbind(b);
+	iommufd_ext_unmap(b->ext);
+	gmem_listener_unregister(b->inode, &b->listener);
+	gmem_binding_free(b);
+}
