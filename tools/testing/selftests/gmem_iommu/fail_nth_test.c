@@ -1,0 +1,631 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * C1, C2, C11, M3, M6: every allocation of every entry point fails once.
+ *
+ * The n-th allocation of a call is made to fail, for n = 1, 2, ... until the call
+ * has fewer. Each time it answers ENOMEM and everything that can be observed is
+ * as before: state, contents, runs, generation, mappings of the domains and open
+ * files; or it did without the allocation and succeeds. In the end it succeeds.
+ *
+ * Domains are iommufd's mock, so that page tables are a part of the test.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/iommufd.h>
+
+#include "drivers/iommu/iommufd/iommufd_test.h"
+#include "kselftest_harness.h"
+#include "lib/gmem_vm.h"
+#include "lib/host.h"
+#include "lib/ioas.h"
+#include "lib/mirror.h"
+#include "lib/state.h"
+#include "lib/walker.h"
+
+#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
+#define NR_PAGES	64
+#define FILE_SIZE	PAGES(NR_PAGES)
+#define NR_BINDINGS	2
+#define IOVA(i)		(0x10000000ULL + (i) * 0x1000000ULL)
+#define SEED		0x5eed0003
+#define MAX_NTH		2000
+#define DEBUGFS		"/sys/kernel/debug/"
+
+/**
+ * struct rig - One file, bound twice in an IOAS
+ * @vm: The VM
+ * @ioas: Where it is bound
+ * @parking: IOAS of the mock device when it is not attached to @ioas
+ * @stdev_id: The mock device, or 0 without CONFIG_IOMMUFD_TEST
+ * @hwpt_id: The mock domain of @ioas, or 0
+ * @bindings: The first of the whole file, the second of its second half; -1
+ *	where there is none
+ * @nth_fd: /proc/self/task/<tid>/fail-nth
+ * @nr_fds: Open files before the call
+ * @nr_resident: Pages with memory before the call
+ * @before: State before the call
+ */
+struct rig {
+	struct gmem_vm vm;
+	struct ioas ioas;
+	struct ioas parking;
+	__u32 stdev_id;
+	__u32 hwpt_id;
+	int bindings[NR_BINDINGS];
+	int nth_fd;
+	int nr_fds;
+	long nr_resident;
+	struct gmem_state before;
+};
+
+static int xioctl(int fd, unsigned long cmd, void *arg)
+{
+	int ret = ioctl(fd, cmd, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static int write_file(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t len = strlen(value);
+	int ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, value, len) != len)
+		ret = -EIO;
+	close(fd);
+	return ret;
+}
+
+/*
+ * Let every allocation fail that may fail at all: also those that can wait, and
+ * single pages. Without min-order the page tables and the memory itself would
+ * not be a part of the test. Returns NULL, or what is missing.
+ */
+static const char *setup_fault_injection(void)
+{
+	static const char * const settings[][2] = {
+		{ DEBUGFS "failslab/verbose", "0" },
+		{ DEBUGFS "failslab/ignore-gfp-wait", "N" },
+		{ DEBUGFS "fail_page_alloc/verbose", "0" },
+		{ DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N" },
+		{ DEBUGFS "fail_page_alloc/ignore-gfp-highmem", "N" },
+		{ DEBUGFS "fail_page_alloc/min-order", "0" },
+	};
+	size_t i;
+
+	/* Only with CONFIG_IOMMUFD_TEST, see struct call. */
+	write_file(DEBUGFS "fail_iommufd/verbose", "0");
+
+	for (i = 0; i < ARRAY_SIZE(settings); i++) {
+		if (write_file(settings[i][0], settings[i][1]))
+			return "no failslab or fail_page_alloc in debugfs";
+	}
+	return NULL;
+}
+
+/* Arm: the @nth allocation from now on fails. */
+static bool fail_nth(struct rig *rig, unsigned int nth)
+{
+	char buf[16];
+	int len = snprintf(buf, sizeof(buf), "%u", nth);
+
+	return pwrite(rig->nth_fd, buf, len, 0) == len;
+}
+
+/* Disarm, and tell if an allocation has failed. */
+static bool has_failed(struct rig *rig)
+{
+	char buf[16] = {};
+	ssize_t len;
+
+	len = pread(rig->nth_fd, buf, sizeof(buf) - 1, 0);
+	/* What is left may hit the disarming itself: then it hit nothing else. */
+	if (!fail_nth(rig, 0))
+		fail_nth(rig, 0);
+	return len > 0 && !strcmp(buf, "0\n");
+}
+
+static int create_mock(struct rig *rig)
+{
+	struct iommu_test_cmd cmd = {
+		.size = sizeof(cmd),
+		.op = IOMMU_TEST_OP_MOCK_DOMAIN,
+		.id = rig->parking.id,
+	};
+	int ret;
+
+	ret = xioctl(rig->ioas.iommufd, IOMMU_TEST_CMD, &cmd);
+	if (!ret)
+		rig->stdev_id = cmd.mock_domain.out_stdev_id;
+	return ret;
+}
+
+/* Move the mock device to the domain of another IOAS, which comes into being. */
+static int move_mock(struct rig *rig, const struct ioas *ioas, __u32 *hwpt_id)
+{
+	struct iommu_test_cmd cmd = {
+		.size = sizeof(cmd),
+		.op = IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE,
+		.id = rig->stdev_id,
+		.mock_domain_replace = {
+			.pt_id = ioas->id,
+		},
+	};
+	int ret;
+
+	ret = xioctl(rig->ioas.iommufd, IOMMU_TEST_CMD, &cmd);
+	if (!ret)
+		*hwpt_id = cmd.mock_domain_replace.pt_id;
+	return ret;
+}
+
+static int attach_mock(struct rig *rig)
+{
+	return move_mock(rig, &rig->ioas, &rig->hwpt_id);
+}
+
+static void detach_mock(struct rig *rig)
+{
+	__u32 unused;
+
+	move_mock(rig, &rig->parking, &unused);
+	rig->hwpt_id = 0;
+}
+
+/* Whether the mock domain translates @iova to the page at @addr. */
+static bool mock_translates(struct rig *rig, __u64 iova, const void *addr)
+{
+	struct iommu_test_cmd cmd = {
+		.size = sizeof(cmd),
+		.op = IOMMU_TEST_OP_MD_CHECK_MAP,
+		.id = rig->hwpt_id,
+		.check_map = {
+			.iova = iova,
+			.length = GMEM_PAGE_SIZE,
+			.uptr = (unsigned long)addr,
+		},
+	};
+
+	return !xioctl(rig->ioas.iommufd, IOMMU_TEST_CMD, &cmd);
+}
+
+static __u64 offset_of(int binding)
+{
+	return binding ? FILE_SIZE / 2 : 0;
+}
+
+static int bind_nth(struct rig *rig, int i)
+{
+	return mirror_bind(rig->vm.gmem_fd, &rig->ioas, offset_of(i),
+			   FILE_SIZE - offset_of(i), IOVA(i));
+}
+
+/* M2: each shared page is where it should be in the domain. */
+static void check_domain(struct __test_metadata *_metadata, struct rig *rig,
+			 const struct gmem_state *state)
+{
+	size_t page;
+	__u64 iova;
+	int i;
+
+	for (i = 0; i < NR_BINDINGS; i++) {
+		if (!rig->hwpt_id || rig->bindings[i] < 0)
+			continue;
+		for (page = offset_of(i) / GMEM_PAGE_SIZE; page < NR_PAGES; page++) {
+			iova = IOVA(i) + PAGES(page) - offset_of(i);
+			if (state->page[page] == PAGE_SHARED)
+				EXPECT_TRUE(mock_translates(rig, iova, rig->vm.mem + PAGES(page)))
+					TH_LOG("binding %d, page %zu", i, page);
+		}
+	}
+}
+
+static void read_state(struct __test_metadata *_metadata, struct rig *rig,
+		       struct gmem_state *state)
+{
+	size_t half = NR_PAGES / 2;
+
+	ASSERT_STREQ("", gmem_state_read(state, rig->bindings[0], rig->vm.mem, NR_PAGES));
+	if (rig->bindings[1] >= 0)
+		ASSERT_STREQ("", mirror_check_runs(rig->bindings[1], PAGES(half),
+						   state->page + half, half));
+	check_domain(_metadata, rig, state);
+}
+
+static void expect_same(struct __test_metadata *_metadata, struct rig *rig)
+{
+	static struct gmem_state now;
+
+	EXPECT_EQ(rig->nr_resident, gmem_nr_resident(rig->vm.mem, NR_PAGES));
+	read_state(_metadata, rig, &now);
+	EXPECT_EQ(-1, gmem_state_diff(&rig->before, &now));
+	EXPECT_EQ(rig->nr_fds, count_open_fds());
+}
+
+/**
+ * struct call - What is tested
+ * @run: Make the call; 0, or a negative errno
+ * @undo: After a success: bring back the state before
+ * @min: Allocations that are known to be in it; fewer means that the injection
+ *	does not reach it
+ * @iommufd: It passes fault points of iommufd that are not allocations: looking
+ *	up an object (ENOENT) and reserved regions of a device (EINVAL)
+ */
+struct call {
+	int (*run)(struct rig *rig);
+	void (*undo)(struct rig *rig);
+	unsigned int min;
+	bool iommufd;
+};
+
+static bool may_answer(const struct call *call, int ret)
+{
+	return ret == -ENOMEM ||
+	       (call->iommufd && (ret == -ENOENT || ret == -EINVAL));
+}
+
+/* Returns false when the call has fewer than @nth allocations. */
+static bool sweep_one(struct __test_metadata *_metadata, struct rig *rig,
+		      const struct call *call, unsigned int nth)
+{
+	__u64 generation = mirror_generation(rig->bindings[0]);
+	bool failed;
+	int ret;
+
+	EXPECT_TRUE(fail_nth(rig, nth));
+	ret = call->run(rig);
+	failed = has_failed(rig);
+	if (ret) {
+		EXPECT_TRUE(may_answer(call, ret)) TH_LOG("%d", ret);
+		EXPECT_TRUE(failed);
+		EXPECT_EQ(generation, mirror_generation(rig->bindings[0]));
+	} else {
+		call->undo(rig);
+	}
+	expect_same(_metadata, rig);
+	return failed;
+}
+
+static void sweep(struct __test_metadata *_metadata, struct rig *rig,
+		  const struct call *call)
+{
+	unsigned int nth = 0;
+	bool failed;
+
+	/* Once without: what comes into being at the first call is not a change. */
+	ASSERT_EQ(0, call->run(rig));
+	call->undo(rig);
+	read_state(_metadata, rig, &rig->before);
+	rig->nr_fds = count_open_fds();
+	rig->nr_resident = gmem_nr_resident(rig->vm.mem, NR_PAGES);
+	ASSERT_LE(0, rig->nr_resident);
+
+	do {
+		failed = sweep_one(_metadata, rig, call, ++nth);
+		ASSERT_EQ(0, _metadata->exit_code) TH_LOG("allocation %u", nth);
+	} while (failed && nth < MAX_NTH);
+
+	TH_LOG("%u allocations", nth - 1);
+	EXPECT_FALSE(failed);
+	EXPECT_LT(call->min, nth);
+}
+
+/* What is there when the call is made. */
+FIXTURE(rig)
+{
+	struct rig rig;
+};
+
+FIXTURE_VARIANT(rig)
+{
+	bool domain;
+	int nr_bindings;
+};
+
+FIXTURE_VARIANT_ADD(rig, alone) { false, 0 };
+FIXTURE_VARIANT_ADD(rig, bound) { false, 2 };
+FIXTURE_VARIANT_ADD(rig, mapped) { true, 2 };
+
+/* Every fourth page is private. */
+static void set_states(struct rig *rig)
+{
+	struct kvm_gmem_range ranges[NR_PAGES];
+	size_t i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		ranges[i].offset = PAGES(i);
+		ranges[i].size = PAGES(1);
+		ranges[i].target = i % 4 == 3 ? KVM_GMEM_TARGET_PRIVATE :
+				   KVM_GMEM_TARGET_SHARED;
+		ranges[i].reserved = 0;
+	}
+	gmem_convert_vec(rig->vm.gmem_fd, ranges, NR_PAGES, NULL);
+}
+
+static void write_contents(struct __test_metadata *_metadata, struct rig *rig)
+{
+	__u8 page[GMEM_PAGE_SIZE];
+	size_t i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		gmem_pattern(page, PAGES(i), SEED);
+		ASSERT_EQ(0, host_write(rig->vm.mem + PAGES(i), page, sizeof(page)));
+	}
+}
+
+FIXTURE_SETUP(rig)
+{
+	struct rig *rig = &self->rig;
+	const char *missing;
+	char path[64];
+	int i;
+
+	missing = variant->nr_bindings ? mirror_missing() : gmem_vm_missing();
+	if (!missing)
+		missing = setup_fault_injection();
+	if (missing)
+		SKIP(return, "%s", missing);
+
+	snprintf(path, sizeof(path), "/proc/self/task/%ld/fail-nth", syscall(SYS_gettid));
+	rig->nth_fd = open(path, O_RDWR | O_CLOEXEC);
+	if (rig->nth_fd < 0)
+		SKIP(return, "no fail-nth");
+
+	ASSERT_EQ(0, gmem_vm_create(&rig->vm, FILE_SIZE, GMEM_VM_SHARED));
+	write_contents(_metadata, rig);
+	set_states(rig);
+
+	rig->stdev_id = 0;
+	rig->hwpt_id = 0;
+	rig->ioas.iommufd = -1;
+	for (i = 0; i < NR_BINDINGS; i++)
+		rig->bindings[i] = -1;
+	if (!variant->nr_bindings)
+		return;
+
+	/* Without its scratch page: pinning that one is not what is tested. */
+	ASSERT_EQ(0, ioas_open(&rig->ioas));
+	ASSERT_EQ(0, ioas_unmap(&rig->ioas, IOAS_SCRATCH_IOVA, PAGES(1)));
+	ASSERT_EQ(0, ioas_open_in(&rig->parking, rig->ioas.iommufd));
+	if (create_mock(rig) && variant->domain)
+		SKIP(return, "no CONFIG_IOMMUFD_TEST");
+	if (variant->domain)
+		ASSERT_EQ(0, attach_mock(rig));
+	for (i = 0; i < variant->nr_bindings; i++) {
+		rig->bindings[i] = bind_nth(rig, i);
+		ASSERT_LE(0, rig->bindings[i]);
+	}
+}
+
+FIXTURE_TEARDOWN(rig)
+{
+	struct rig *rig = &self->rig;
+	__u8 page[GMEM_PAGE_SIZE];
+	size_t i;
+
+	/*
+	 * C11: the contents of private pages are as they were. Only converting
+	 * them shows it, so it is done last.
+	 */
+	EXPECT_EQ(0, gmem_convert(rig->vm.gmem_fd, 0, FILE_SIZE, KVM_GMEM_TARGET_SHARED, NULL));
+	for (i = 0; i < NR_PAGES; i++) {
+		if (host_read(page, rig->vm.mem + PAGES(i), sizeof(page)))
+			memset(page, 0, sizeof(page));
+		EXPECT_TRUE(gmem_pattern_matches(page, PAGES(i), SEED))
+			TH_LOG("contents of page %zu", i);
+	}
+	for (i = 0; i < NR_BINDINGS; i++) {
+		if (rig->bindings[i] >= 0)
+			close(rig->bindings[i]);
+	}
+	if (rig->stdev_id)
+		EXPECT_EQ(0, iommufd_destroy(rig->ioas.iommufd, rig->stdev_id));
+	ioas_close(&rig->ioas);
+	gmem_vm_destroy(&rig->vm);
+	close(rig->nth_fd);
+}
+
+/* A vector of both directions that crosses the bindings, and its inverse. */
+static int convert_mixed(struct rig *rig, bool back)
+{
+	struct kvm_gmem_range ranges[NR_PAGES / 2];
+	__u64 error_offset;
+	size_t i;
+	int ret;
+
+	/* Pages 0 and 3 of each four swap their state. */
+	for (i = 0; i < ARRAY_SIZE(ranges); i++) {
+		ranges[i].offset = PAGES(i / 2 * 4 + i % 2 * 3);
+		ranges[i].size = PAGES(1);
+		ranges[i].target = (i % 2) ^ back ? KVM_GMEM_TARGET_SHARED :
+				   KVM_GMEM_TARGET_PRIVATE;
+		ranges[i].reserved = 0;
+	}
+	ret = gmem_convert_vec(rig->vm.gmem_fd, ranges, ARRAY_SIZE(ranges), &error_offset);
+	/* C4: defined on every return; a failed allocation may blame a page. */
+	if (error_offset >= FILE_SIZE || (!ret && error_offset))
+		return -EPROTO;
+	return ret;
+}
+
+static int run_convert(struct rig *rig)
+{
+	return convert_mixed(rig, false);
+}
+
+static void undo_convert(struct rig *rig)
+{
+	convert_mixed(rig, true);
+}
+
+TEST_F_TIMEOUT(rig, C1_convert, 300)
+{
+	const struct call call = { run_convert, undo_convert, 2 };
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+static int run_to_private(struct rig *rig)
+{
+	return gmem_convert(rig->vm.gmem_fd, 0, FILE_SIZE, KVM_GMEM_TARGET_PRIVATE, NULL);
+}
+
+static int run_to_shared(struct rig *rig)
+{
+	return gmem_set_attributes2(rig->vm.gmem_fd, 0, FILE_SIZE, 0, NULL);
+}
+
+TEST_F_TIMEOUT(rig, M6_to_private, 300)
+{
+	const struct call call = { run_to_private, set_states, 0 };
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+TEST_F_TIMEOUT(rig, C11_to_shared, 300)
+{
+	const struct call call = { run_to_shared, set_states, 0 };
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+/* The same when the private pages have no memory yet. */
+static void undo_emptied(struct rig *rig)
+{
+	size_t i;
+
+	set_states(rig);
+	for (i = 3; i < NR_PAGES; i += 4)
+		gmem_punch_hole(rig->vm.gmem_fd, PAGES(i), PAGES(1));
+}
+
+TEST_F_TIMEOUT(rig, M11_to_shared_allocates, 300)
+{
+	const struct call call = { run_to_shared, undo_emptied, 16 };
+	struct rig *rig = &self->rig;
+
+	if (!variant->nr_bindings)
+		SKIP(return, "only bindings need the memory at once");
+	sweep(_metadata, rig, &call);
+	EXPECT_EQ(NR_PAGES - NR_PAGES / 4, rig->nr_resident);
+
+	/* The teardown wants the contents back. */
+	ASSERT_EQ(0, run_to_shared(rig));
+	write_contents(_metadata, rig);
+}
+
+static int new_fd;
+
+static void undo_new_fd(struct rig *rig)
+{
+	close(new_fd);
+}
+
+static int run_create(struct rig *rig)
+{
+	new_fd = gmem_create_fd(rig->vm.vm_fd, FILE_SIZE, GMEM_VM_SHARED);
+	return new_fd < 0 ? new_fd : 0;
+}
+
+TEST_F_TIMEOUT(rig, C2_create, 300)
+{
+	const struct call call = { run_create, undo_new_fd, 3 };
+
+	if (variant->nr_bindings)
+		SKIP(return, "does not depend on bindings");
+	sweep(_metadata, &self->rig, &call);
+}
+
+/* A third binding, of a part of the file, in the same IOAS. */
+static int run_bind(struct rig *rig)
+{
+	new_fd = mirror_bind(rig->vm.gmem_fd, &rig->ioas, PAGES(5), PAGES(20), IOVA(2));
+	return new_fd < 0 ? new_fd : 0;
+}
+
+TEST_F_TIMEOUT(rig, M3_bind, 300)
+{
+	const struct call call = { run_bind, undo_new_fd, 3, true };
+
+	if (!variant->nr_bindings)
+		SKIP(return, "needs an IOAS");
+	sweep(_metadata, &self->rig, &call);
+}
+
+/* The pages that a binding allocates are allocated by all of them at once. */
+static int run_bind_punched(struct rig *rig)
+{
+	int ret;
+
+	ret = gmem_create_fd(rig->vm.vm_fd, FILE_SIZE, GMEM_VM_SHARED);
+	if (ret < 0)
+		return ret;
+	new_fd = mirror_bind(ret, &rig->ioas, 0, PAGES(16), IOVA(2));
+	close(ret);
+	return new_fd < 0 ? new_fd : 0;
+}
+
+TEST_F_TIMEOUT(rig, M11_bind_empty_file, 300)
+{
+	const struct call call = { run_bind_punched, undo_new_fd, 16, true };
+
+	if (!variant->nr_bindings)
+		SKIP(return, "needs an IOAS");
+	sweep(_metadata, &self->rig, &call);
+}
+
+static int run_query(struct rig *rig)
+{
+	struct gmem_iommu_run runs[NR_PAGES];
+	struct gmem_iommu_query_runs query = {
+		.size = sizeof(query),
+		.nr_runs = NR_PAGES,
+		.runs = (unsigned long)runs,
+	};
+
+	return xioctl(rig->bindings[0], GMEM_IOMMU_QUERY_RUNS, &query);
+}
+
+static void undo_nothing(struct rig *rig)
+{
+}
+
+TEST_F_TIMEOUT(rig, U4_query, 300)
+{
+	const struct call call = { run_query, undo_nothing, 0 };
+
+	if (!variant->nr_bindings)
+		SKIP(return, "needs a binding");
+	sweep(_metadata, &self->rig, &call);
+}
+
+/* A domain comes and replays both bindings, or does not come. */
+TEST_F_TIMEOUT(rig, M3_attach, 300)
+{
+	const struct call call = { attach_mock, detach_mock, 10, true };
+	struct rig *rig = &self->rig;
+
+	if (!variant->nr_bindings || variant->domain)
+		SKIP(return, "is about the first domain");
+	if (!rig->stdev_id)
+		SKIP(return, "no CONFIG_IOMMUFD_TEST");
+	sweep(_metadata, rig, &call);
+
+	/* And it works: with the domain there, all of it is checked. */
+	ASSERT_EQ(0, attach_mock(rig));
+	read_state(_metadata, rig, &rig->before);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What most tests of the mirror stand on: a guest, an IOAS, two devices, a
+ * binding of the whole file, and the model of what every page should be.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "env.h"
+#include "mirror.h"
+
+const char *env_missing(int nr_devices)
+{
+	struct edu_list list;
+	const char *why;
+
+	why = mirror_missing();
+	if (why)
+		return why;
+
+	edu_list(&list);
+	if (list.nr < nr_devices)
+		return "not enough edu devices (qemu -device edu)";
+	if (!walker_available(list.bdf[0]))
+		return "no page table in debugfs (CONFIG_INTEL_IOMMU_DEBUGFS)";
+	return NULL;
+}
+
+int env_create(struct env *env, size_t npages, bool shared)
+{
+	int i, ret;
+
+	memset(env, 0, sizeof(*env));
+	env->binding = -1;
+	env->ioas.iommufd = -1;
+	for (i = 0; i < ENV_NR_DEVICES; i++)
+		env->edu[i].fd = -1;
+	env->npages = npages;
+	env_set_model(env, 0, npages, shared ? PAGE_SHARED : PAGE_PRIVATE);
+	edu_list(&env->bdfs);
+
+	ret = gmem_vm_create(&env->vm, npages * GMEM_PAGE_SIZE,
+			     shared ? GMEM_VM_SHARED : GMEM_VM_PRIVATE);
+	if (ret)
+		return ret;
+	ret = ioas_open(&env->ioas);
+	if (ret)
+		return ret;
+	ret = edu_open(&env->edu[0], env->bdfs.bdf[0], env->ioas.iommufd);
+	if (ret)
+		return ret;
+	return edu_attach(&env->edu[0], &env->ioas, env->ioas.id);
+}
+
+int env_bind(struct env *env)
+{
+	int ret;
+
+	ret = mirror_bind(env->vm.gmem_fd, &env->ioas, 0, env->vm.size,
+			  ENV_IOVA);
+	if (ret < 0)
+		return ret;
+	env->binding = ret;
+	return 0;
+}
+
+void env_destroy(struct env *env)
+{
+	int i;
+
+	if (env->binding >= 0)
+		close(env->binding);
+	env->binding = -1;
+	for (i = 0; i < ENV_NR_DEVICES; i++)
+		edu_close(&env->edu[i]);
+	ioas_close(&env->ioas);
+	gmem_vm_destroy(&env->vm);
+}
+
+int env_attach_late(struct env *env, bool own_hwpt)
+{
+	struct edu *late = &env->edu[1];
+	__u32 pt_id = env->ioas.id;
+	int ret;
+
+	if (late->fd < 0) {
+		ret = edu_open(late, env->bdfs.bdf[1], env->ioas.iommufd);
+		if (ret)
+			return ret;
+	}
+	if (own_hwpt) {
+		ret = ioas_hwpt_alloc(&env->ioas, late->dev_id, &pt_id);
+		if (ret)
+			return ret;
+		env->late_hwpt = pt_id;
+	}
+	return edu_attach(late, &env->ioas, pt_id);
+}
+
+int env_detach_late(struct env *env)
+{
+	int ret;
+
+	ret = edu_detach(&env->edu[1]);
+	if (ret || !env->late_hwpt)
+		return ret;
+
+	ret = iommufd_destroy(env->ioas.iommufd, env->late_hwpt);
+	env->late_hwpt = 0;
+	return ret;
+}
+
+void env_set_model(struct env *env, size_t first, size_t npages, __u8 state)
+{
+	memset(env->model + first, state, npages);
+}
+
+/* A page that is shared already stays as it is, a hole too. */
+static void follow_range(struct env *env, const struct kvm_gmem_range *range)
+{
+	size_t page = range->offset / GMEM_PAGE_SIZE;
+	size_t end = page + range->size / GMEM_PAGE_SIZE;
+
+	for (; page < end; page++) {
+		if (range->target == KVM_GMEM_TARGET_PRIVATE)
+			env->model[page] = PAGE_PRIVATE;
+		else if (env->model[page] == PAGE_PRIVATE)
+			env->model[page] = PAGE_SHARED;
+	}
+}
+
+int env_convert_vec(struct env *env, const struct kvm_gmem_range *ranges,
+		    __u32 nr_ranges)
+{
+	__u32 i;
+	int ret;
+
+	ret = gmem_convert_vec(env->vm.gmem_fd, ranges, nr_ranges,
+			       &env->vm.error_offset);
+	for (i = 0; !ret && i < nr_ranges; i++)
+		follow_range(env, &ranges[i]);
+	return ret;
+}
+
+int env_convert(struct env *env, size_t first, size_t npages, bool private)
+{
+	struct kvm_gmem_range range = {
+		.offset = first * GMEM_PAGE_SIZE,
+		.size = npages * GMEM_PAGE_SIZE,
+		.target = private ? KVM_GMEM_TARGET_PRIVATE :
+				    KVM_GMEM_TARGET_SHARED,
+	};
+
+	return env_convert_vec(env, &range, 1);
+}
+
+const char *env_check(struct env *env)
+{
+	const char *why;
+	int i;
+
+	for (i = 0; i < ENV_NR_DEVICES; i++) {
+		if (!env->edu[i].ioas)
+			continue;
+		why = walker_check(env->edu[i].bdf, ENV_IOVA, env->model,
+				   env->npages, env->vm.mem);
+		if (*why)
+			return why;
+	}
+	if (env->binding < 0)
+		return "";
+	return mirror_check_runs(env->binding, 0, env->model, env->npages);
+}
