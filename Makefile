@@ -36,7 +36,7 @@ help:
 #: Kernel source: KDIR=<tree> or KERNEL_TARBALL=<file> of a 7.3.y, else the distribution's,
 #: else kernel.org's. More in Documentation/workbench.rst.
 
-.PHONY: deps tree refresh kernel kernel-debug kernel-release
+.PHONY: deps tree refresh kernel kernel-debug kernel-release kernel-kunit
 deps:
 	@scripts/deps.sh
 
@@ -49,7 +49,7 @@ refresh: deps
 
 kernel: kernel-debug kernel-release
 
-kernel-debug kernel-release: kernel-%: deps
+kernel-debug kernel-release kernel-kunit: kernel-%: deps
 	@scripts/image.sh $* > /dev/null
 
 .PHONY: demo check check-all test lint bench shell baseline series series-build
@@ -60,7 +60,7 @@ check: deps
 	@scripts/check.sh
 
 check-all: deps
-	@scripts/check.sh own kunit iommufd upstream host long
+	@scripts/check.sh own generic_pt iommufd upstream host long
 
 test: deps
 	@scripts/check.sh $(or $(T),own)

@@ -9,9 +9,10 @@
 source "$(dirname "$0")/lib.sh"
 
 "$TOP/scripts/deps.sh"
-image=$("$TOP/scripts/image.sh" debug)
 suites=("$@")
-(( $# )) || suites=(own kunit iommufd upstream host)
+(( $# )) || suites=(own generic_pt iommufd upstream host)
+image=$("$TOP/scripts/image.sh" debug)
+if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
 
 # on_host FILE: runs a suite here, and writes what the VM would write.
 on_host() {
@@ -35,7 +36,8 @@ suite_file() {
 	if [[ $1 != own ]]; then
 		echo "$TOP/tests/$1.suite"
 	else
-		awk '{ n = $1; sub(/.*\//, "", n); print n, 300, $1 }' "$image/own" > "$BUILD/own.suite"
+		echo 'kunit 300 kunit-results' > "$BUILD/own.suite"
+		awk '{ n = $1; sub(/.*\//, "", n); print n, 300, $1 }' "$image/own" >> "$BUILD/own.suite"
 		echo "$BUILD/own.suite"
 	fi
 }
@@ -47,8 +49,11 @@ run() {
 	[[ -e $file ]] || die "there is no suite $1 in tests/"
 	case $1 in
 	host)	on_host "$file" ;;
-	kunit)	exec "$TOP/scripts/vm.sh" --image "$image" --name kunit --suite "$file" --no-iommu \
-			--append "kunit.enable=1 kunit.autorun=1" ;;
+	generic_pt)
+		exec "$TOP/scripts/vm.sh" --image "$kunit" --name generic_pt --suite "$file" \
+			--no-iommu --mem 1G --append kunit.enable=1 ;;
+	own)	exec "$TOP/scripts/vm.sh" --image "$image" --name own --suite "$file" \
+			--append kunit.enable=1 ;;
 	*)	exec "$TOP/scripts/vm.sh" --image "$image" --name "$1" --suite "$file" ;;
 	esac
 }
@@ -57,10 +62,6 @@ runs=() busy=0
 trap 'jobs -p | xargs -r kill 2> /dev/null || true' EXIT
 trap 'exit 130' INT TERM
 for suite in "${suites[@]}"; do
-	if [[ $suite == own && ! -s $image/own ]]; then
-		say check "no kselftests of our own yet"
-		continue
-	fi
 	runs+=("$LOGS/$suite")
 	if (( ++busy > 2 )); then wait -n || true; fi
 	run "$suite" &

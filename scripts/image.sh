@@ -3,7 +3,7 @@
 #
 # Tree and kernel up to date; the progress goes to stderr, the image's directory to stdout.
 #
-# usage: image.sh debug|release
+# usage: image.sh debug|release|kunit
 
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"

@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds one configuration (debug or release) into an image: kernel, modules, tests.
+# Builds one configuration (debug, release, kunit) into an image: kernel, modules, tests.
 #
 # The finished image is kept in the cache under a hash of everything that it was made of, so
 # nothing is built twice, not even in another clone. Progress goes to stderr, the image's
 # directory to stdout.
 #
-# usage: kernel.sh debug|release
+# usage: kernel.sh debug|release|kunit
 
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
@@ -16,7 +16,7 @@ config=${1:-}
 exec {result}>&1 1>&2
 out=$BUILD/$config
 hdr=$BUILD/headers
-[[ -f configs/$config.config ]] || die "usage: kernel.sh debug|release"
+[[ -f configs/$config.config ]] || die "usage: kernel.sh debug|release|kunit"
 
 export CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$TOP CCACHE_NOHASHDIR=1
 export CCACHE_SLOPPINESS=time_macros CCACHE_MAXSIZE=5G
@@ -26,7 +26,9 @@ jobs=-j${JOBS:-$(nproc)}
 
 # The project's own options exist only in a patched kernel.
 fragments=(configs/base.config "configs/$config.config")
-if [[ -e $TREE/drivers/virt/gmem_iommu/Kconfig ]]; then
+if [[ $config == kunit ]]; then
+	fragments=(configs/kunit.config)
+elif [[ -e $TREE/drivers/virt/gmem_iommu/Kconfig ]]; then
 	fragments+=(configs/gmem_iommu.config)
 	if [[ -e configs/gmem_iommu-$config.config ]]; then
 		fragments+=("configs/gmem_iommu-$config.config")
@@ -82,7 +84,12 @@ progress() {
 		sleep 2
 		n=$(objects)
 		if [[ ! $fresh ]]; then
-			if [[ -t 1 ]]; then printf '\r[kernel] %s: %d objects ' "$config" "$n"; fi
+			if [[ -t 1 ]]; then
+				printf '\r[kernel] %s: %d objects ' "$config" "$n"
+			elif (( n / 100 > shown )); then
+				shown=$((n / 100))
+				if (( n )); then say kernel "$config: $n objects"; fi
+			fi
 		elif [[ -t 1 ]]; then
 			printf '\r[kernel] %s: %d / %d objects ' "$config" "$n" "$total"
 		elif (( n * 10 / total != shown )); then
@@ -95,7 +102,7 @@ progress() {
 
 say kernel "$config: building"
 : > "$log"
-"${kmake[@]}" "$jobs" bzImage modules > "$log" 2>&1 &
+"${kmake[@]}" "$jobs" all > "$log" 2>&1 &
 make=$!
 trap 'kill $make 2> /dev/null || true; rm -f "$index"' EXIT
 trap 'exit 130' INT TERM
@@ -120,9 +127,11 @@ kselftest() {
 		ARCH=x86_64 CC="ccache gcc" KHDR_INCLUDES="-isystem $hdr/include" \
 		OUTPUT="$BUILD/tests/$dir" "$@"
 }
+dirs=(kvm iommu vfio)
+if [[ $config == kunit ]]; then dirs=(); fi
 mkdir -p "$BUILD/tests"
 gcc -O2 -c -o "$BUILD/tests/patience.o" tests/patience.c
-for dir in kvm iommu vfio; do
+for dir in "${dirs[@]}"; do
 	mapfile -t programs < <(grep -hv '^#' tests/*.suite | tr -s '[:space:]' '\n' |
 		grep "^$dir/" | sort -u)
 	# Their Makefiles know neither all headers nor the flags: link anew.
@@ -133,7 +142,7 @@ for dir in kvm iommu vfio; do
 	done
 done
 : > "$root/tests/own"
-if [[ -e $TREE/tools/testing/selftests/gmem_iommu/Makefile ]]; then
+if [[ $config != kunit && -e $TREE/tools/testing/selftests/gmem_iommu/Makefile ]]; then
 	rm -rf "$BUILD/tests/gmem_iommu"
 	mkdir -p "$BUILD/tests/gmem_iommu"
 	quietly "$LOGS/selftests-gmem_iommu.log" kselftest gmem_iommu all
@@ -145,9 +154,11 @@ fi
 
 # -- the root file system of the VM -------------------------------------------
 
-quietly "$LOGS/$config-modules.log" \
-	"${kmake[@]}" INSTALL_MOD_PATH="$root" INSTALL_MOD_STRIP=1 modules_install
-rm -f "$root"/lib/modules/*/{build,source}
+if grep -qx CONFIG_MODULES=y "$out/.config"; then
+	quietly "$LOGS/$config-modules.log" \
+		"${kmake[@]}" INSTALL_MOD_PATH="$root" INSTALL_MOD_STRIP=1 modules_install
+	rm -f "$root"/lib/modules/*/{build,source}
+fi
 busybox=/bin/busybox
 [[ -e $busybox ]] || busybox=/usr/bin/busybox
 install "$busybox" "$root/bin/busybox"

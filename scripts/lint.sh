@@ -85,9 +85,9 @@ warnings() {
 out=$BUILD/lint
 mkdir -p "$out"
 export CCACHE_DIR=$CACHE/ccache CCACHE_BASEDIR=$TOP CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=time_macros
-# sparse 0.6.4 lacks __typeof_unqual__, and make would leave it out without failing.
+# Without sparse.h, an older sparse knows too little; make would leave it out without failing.
 make=(make -C "$TREE" "O=$out" ARCH=x86 HOSTCC="ccache gcc" "-j${JOBS:-$(nproc)}"
-      CHECK="sparse -D__typeof_unqual__=__typeof__")
+      CHECK="sparse -include $TOP/scripts/sparse.h")
 cat configs/base.config configs/debug.config configs/gmem_iommu*.config > "$out/fragment"
 quietly "$LOGS/lint-config.log" "${make[@]}" KCONFIG_ALLCONFIG="$out/fragment" allnoconfig
 quietly "$LOGS/lint-prepare.log" "${make[@]}" prepare modules_prepare
@@ -95,6 +95,7 @@ mapfile -t objects < <(tree_git diff --name-only --no-renames --diff-filter=d pr
 	'arch/x86/*.c' 'drivers/*.c' 'mm/*.c' 'virt/*.c' 'lib/*.c' | sed 's/c$/o/')
 for object in "${objects[@]}"; do
 	log=$LOGS/lint-${object//\//-}.log
+	rm -f "$out/$object"
 	if ! "${make[@]}" C=2 W=1 "$object" > "$log" 2>&1; then
 		if grep -qE "No rule to make target|Nothing to be done" "$log"; then
 			skip "W=1 and sparse $object" "not part of the configuration, or included by another file"
@@ -114,7 +115,7 @@ done
 cocci() {
 	local rule log=$LOGS/cocci.log
 	: > "$log"
-	(cd "$TREE" && grep -rlw 'virtual report' scripts/coccinelle | xargs grep -Liw ocaml | sort) |
+	(cd "$TREE" && grep -rlw 'virtual report' scripts/coccinelle | xargs grep -Liw ocaml | sort | sed "s,^,$TREE/,") |
 		while read -r rule; do
 			"${make[@]}" coccicheck MODE=report M="$1" COCCI="$rule" J="$(nproc)" >> "$log" 2>&1 ||
 				echo "failed: $rule (the output: $log)"

@@ -122,7 +122,7 @@ if [[ $live ]]; then
 fi
 
 # A VM hangs when the step that it is in takes a minute more than its limit.
-seen=0 deadline=$((SECONDS + 240)) verdict='the VM died'
+seen=0 deadline=$((SECONDS + 600)) verdict='the VM died'
 while kill -0 $pid 2> /dev/null; do
 	mapfile -t marks < <(grep -a '^@' "$tests" | tr -d '\r')
 	for mark in "${marks[@]:$seen}"; do

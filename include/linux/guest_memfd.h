@@ -124,6 +124,7 @@ struct gmem_listener {
 
 struct inode *gmem_inode_get(struct file *file);
 int gmem_listener_register(struct inode *inode, struct gmem_listener *listener);
+int gmem_listener_populate(struct inode *inode, struct gmem_listener *listener);
 void gmem_listener_unregister(struct inode *inode,
 			      struct gmem_listener *listener);
 

@@ -76,8 +76,7 @@ void gmem_release_listeners(struct inode *inode);
 
 /* gmem_populate.c */
 int gmem_populate_folio(struct inode *inode, struct folio *folio);
-int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last,
-			 pgoff_t *error_index);
+int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last);
 int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
 		      pgoff_t *error_index);
 void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last);

@@ -35,25 +35,22 @@ struct inode *gmem_inode_get(struct file *file)
 EXPORT_SYMBOL_NS_GPL(gmem_inode_get, "GUEST_MEMFD");
 
 /**
- * gmem_listener_register - Start to listen, and populate the shared pages
+ * gmem_listener_register - Start to listen
  * @inode: Inode from gmem_inode_get(); the caller keeps its reference until the
  *	listener is unregistered
  * @listener: Listener with @ops, @start and @last set
  *
- * When this returns 0, every shared page of the range has memory, except for
- * those whose memory was punched in the meantime, and every change from now on
- * is reported. Changes that came before are not: read the state afterwards.
+ * When this returns 0, every change from now on is reported. Changes that came
+ * before are not: read the state afterwards.
  *
  * Context: Process context; takes the invalidate lock.
  * Return: 0; -EINVAL when the range is empty or beyond the file; -ENODEV when the
- *	last file is closed; -EINTR; -ENOMEM or -EHWPOISON when a shared page cannot
- *	have memory, which the error leaves as it was.
+ *	last file is closed.
  */
 int gmem_listener_register(struct inode *inode, struct gmem_listener *listener)
 {
 	struct gmem_inode *gi = GMEM_I(inode);
-	pgoff_t error_index;
-	int ret;
+	int ret = 0;
 
 	if (listener->start > listener->last ||
 	    listener->last >= gi->state.nr_pages)
@@ -62,21 +59,41 @@ int gmem_listener_register(struct inode *inode, struct gmem_listener *listener)
 	filemap_invalidate_lock(inode->i_mapping);
 	if (list_empty(&gi->gmem_file_list)) {
 		ret = -ENODEV;
-		goto out_unlock;
+	} else {
+		listener->inode = inode;
+		list_add_tail(&listener->node, &gi->listeners);
 	}
-
-	ret = gmem_populate_shared(inode, listener->start, listener->last,
-				   &error_index);
-	if (ret)
-		goto out_unlock;
-
-	listener->inode = inode;
-	list_add_tail(&listener->node, &gi->listeners);
-out_unlock:
 	filemap_invalidate_unlock(inode->i_mapping);
 	return ret;
 }
 EXPORT_SYMBOL_NS_GPL(gmem_listener_register, "GUEST_MEMFD");
+
+/**
+ * gmem_listener_populate - Give memory to the shared pages of a listener
+ * @inode: Inode that the listener is registered with
+ * @listener: Registered listener
+ *
+ * The memory is zeroed, and reported with GMEM_POPULATE to every listener that
+ * covers it. When this returns 0, every shared page of the range has memory, or
+ * has lost it to a punched hole in the meantime. From then on pages that become
+ * shared have memory, too.
+ *
+ * Context: Process context; takes the invalidate lock.
+ * Return: 0, or with nothing changed -EINTR; -ENOMEM; -EHWPOISON when a shared
+ *	page is broken; or what a listener refused with.
+ */
+int gmem_listener_populate(struct inode *inode, struct gmem_listener *listener)
+{
+	int ret;
+
+	ret = down_write_killable(&inode->i_mapping->invalidate_lock);
+	if (ret)
+		return ret;
+	ret = gmem_populate_shared(inode, listener->start, listener->last);
+	filemap_invalidate_unlock(inode->i_mapping);
+	return ret;
+}
+EXPORT_SYMBOL_NS_GPL(gmem_listener_populate, "GUEST_MEMFD");
 
 /**
  * gmem_listener_unregister - Stop to listen

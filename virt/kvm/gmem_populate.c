@@ -10,21 +10,36 @@
  * uptodate folios only, so memory becomes visible to them exactly when they are
  * told of it.
  *
- * While a conversion may still fail, the folios that it has made are marked in
- * the page cache, so that giving it up removes them again.
+ * While a change may still fail, what it has done to the page cache is marked
+ * there, so that giving it up restores the page cache as it was.
  */
 #include <linux/highmem.h>
 #include <linux/sched/signal.h>
+#include <linux/slab.h>
 
 #include "gmem_internal.h"
 
-#define GMEM_MARK_NEW PAGECACHE_TAG_TOWRITE
+/* The folio was added. */
+#define GMEM_MARK_NEW	PAGECACHE_TAG_TOWRITE
+/* The folio was there, and has been initialized. */
+#define GMEM_MARK_INIT	PAGECACHE_TAG_DIRTY
 
-/* The first new folio at or after *@index. */
-static struct folio *gmem_next_new(struct inode *inode, unsigned long *index,
-				   pgoff_t last)
+/* The first folio at or after *@index that has one of the marks. */
+static struct folio *gmem_next_marked(struct inode *inode, unsigned long *index,
+				      pgoff_t last)
 {
-	return xa_find(&inode->i_mapping->i_pages, index, last, GMEM_MARK_NEW);
+	struct xarray *pages = &inode->i_mapping->i_pages;
+	unsigned long new_index = *index, init_index = *index;
+	struct folio *new, *init;
+
+	new = xa_find(pages, &new_index, last, GMEM_MARK_NEW);
+	init = xa_find(pages, &init_index, last, GMEM_MARK_INIT);
+	if (!new || (init && init_index < new_index)) {
+		*index = init_index;
+		return init;
+	}
+	*index = new_index;
+	return new;
 }
 
 static void gmem_clear_folio(struct folio *folio)
@@ -35,15 +50,22 @@ static void gmem_clear_folio(struct folio *folio)
 		clear_highpage(folio_page(folio, i));
 }
 
-static void gmem_set_mark(struct inode *inode, pgoff_t index, bool set)
+static void gmem_set_mark(struct inode *inode, pgoff_t index, xa_mark_t mark)
 {
 	struct xarray *pages = &inode->i_mapping->i_pages;
 
 	xa_lock_irq(pages);
-	if (set)
-		__xa_set_mark(pages, index, GMEM_MARK_NEW);
-	else
-		__xa_clear_mark(pages, index, GMEM_MARK_NEW);
+	__xa_set_mark(pages, index, mark);
+	xa_unlock_irq(pages);
+}
+
+static void gmem_clear_marks(struct inode *inode, pgoff_t index)
+{
+	struct xarray *pages = &inode->i_mapping->i_pages;
+
+	xa_lock_irq(pages);
+	__xa_clear_mark(pages, index, GMEM_MARK_NEW);
+	__xa_clear_mark(pages, index, GMEM_MARK_INIT);
 	xa_unlock_irq(pages);
 }
 
@@ -103,6 +125,7 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 		if (!folio_test_uptodate(folio)) {
 			gmem_clear_folio(folio);
 			folio_mark_uptodate(folio);
+			gmem_set_mark(inode, folio->index, GMEM_MARK_INIT);
 		}
 		*foliop = folio;
 		return 0;
@@ -114,7 +137,7 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 
 	gmem_clear_folio(folio);
 	folio_mark_uptodate(folio);
-	gmem_set_mark(inode, folio->index, true);
+	gmem_set_mark(inode, folio->index, GMEM_MARK_NEW);
 	folio_unlock(folio);
 	folio_put(folio);
 	*foliop = folio;
@@ -152,41 +175,105 @@ void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last)
 {
 	unsigned long index;
 
-	for (index = start; gmem_next_new(inode, &index, last); index++)
-		gmem_set_mark(inode, index, false);
+	for (index = start; gmem_next_marked(inode, &index, last); index++)
+		gmem_clear_marks(inode, index);
 }
 
-/* Remove what gmem_populate_run() made. Nobody has seen it. */
+/* Undo what gmem_populate_run() did. Nobody has seen it. */
 void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last)
 {
 	struct folio *folio;
 	unsigned long index;
 
-	for (index = start; (folio = gmem_next_new(inode, &index, last));
-	     index++)
-		truncate_inode_pages_range(inode->i_mapping,
-					   folio_pos(folio),
+	for (index = start; (folio = gmem_next_marked(inode, &index, last));
+	     index++) {
+		if (xa_get_mark(&inode->i_mapping->i_pages, index,
+				GMEM_MARK_INIT)) {
+			folio_clear_uptodate(folio);
+			gmem_clear_marks(inode, index);
+			continue;
+		}
+		truncate_inode_pages_range(inode->i_mapping, folio_pos(folio),
 					   folio_next_pos(folio) - 1);
+	}
 }
 
-/* Give memory to the shared pages of [start, last], or change nothing. */
-int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last,
-			 pgoff_t *error_index)
+/* The marked folios as runs: their number, and the runs themselves if @runs. */
+static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
+				      pgoff_t last, struct gmem_run *runs)
 {
-	struct gmem_run run;
-	pgoff_t index = start;
+	unsigned long index, nr = 0;
+	pgoff_t prev_last = 0;
+	struct folio *folio;
+
+	for (index = start; (folio = gmem_next_marked(inode, &index, last));
+	     index++) {
+		pgoff_t folio_last = folio_next_index(folio) - 1;
+
+		if (!nr || folio->index != prev_last + 1) {
+			if (runs)
+				runs[nr] = (struct gmem_run) {
+					.start = folio->index,
+					.shared = true,
+				};
+			nr++;
+		}
+		if (runs)
+			runs[nr - 1].last = folio_last;
+		prev_last = folio_last;
+		cond_resched();
+	}
+	return nr;
+}
+
+/* Tell listeners of the marked folios. On failure none of them has changed. */
+static int gmem_report_marked(struct inode *inode, pgoff_t start, pgoff_t last)
+{
+	struct gmem_event event = {
+		.inode = inode,
+		.reason = GMEM_POPULATE,
+	};
+	struct gmem_run *runs;
 	int ret;
 
-	while (gmem_next_run(inode, index, last, &run)) {
+	event.nr_runs = gmem_marked_runs(inode, start, last, NULL);
+	if (!event.nr_runs)
+		return 0;
+	runs = kvmalloc_array(event.nr_runs, sizeof(*runs),
+			      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!runs)
+		return -ENOMEM;
+	gmem_marked_runs(inode, start, last, runs);
+	event.runs = runs;
+
+	ret = gmem_event_prepare(&event);
+	if (!ret)
+		gmem_event_populate(&event);
+	kvfree(runs);
+	return ret;
+}
+
+/*
+ * Give memory to the shared pages of [start, last] that have none and tell
+ * listeners, or change nothing.
+ */
+int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last)
+{
+	pgoff_t index = start, error_index;
+	struct gmem_run run;
+	int ret = 0;
+
+	while (!ret && gmem_next_run(inode, index, last, &run)) {
 		index = run.last + 1;
-		if (!run.shared)
-			continue;
-		ret = gmem_populate_run(inode, run.start, run.last, error_index);
-		if (ret) {
-			gmem_populate_undo(inode, start, last);
-			return ret;
-		}
+		if (run.shared)
+			ret = gmem_populate_run(inode, run.start, run.last,
+						&error_index);
 	}
-	gmem_populate_keep(inode, start, last);
-	return 0;
+	if (!ret)
+		ret = gmem_report_marked(inode, start, last);
+	if (ret)
+		gmem_populate_undo(inode, start, last);
+	else
+		gmem_populate_keep(inode, start, last);
+	return ret;
 }

@@ -278,8 +278,10 @@ static void gmem_binding_free(struct gmem_binding *b)
  * @ictx: iommufd context of the IOAS
  * @args: Checked arguments of GMEM_IOMMU_BIND
  *
- * The listener comes first: a change between the two steps finds an ext object
- * without domains, and the fill of the domains then reads the new state.
+ * The listener comes first: a change between the first two steps finds an ext
+ * object without domains, and the fill of the domains then reads the new state.
+ * Memory comes last, when nothing else can refuse the request: a refused one
+ * leaves no memory behind.
  *
  * Context: Process context.
  * Return: The binding, or ERR_PTR() with nothing left behind: see struct
@@ -313,9 +315,15 @@ struct gmem_binding *gmem_mirror_bind(struct file *gmem,
 	if (ret)
 		goto err_unregister;
 
+	ret = gmem_listener_populate(inode, &b->listener);
+	if (ret)
+		goto err_unmap;
+
 	trace_gmem_iommu_bind(b);
 	return b;
 
+err_unmap:
+	iommufd_ext_unmap(b->ext);
 err_unregister:
 	gmem_listener_unregister(inode, &b->listener);
 err_free:

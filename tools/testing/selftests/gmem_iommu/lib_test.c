@@ -9,10 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
-
 #include "lib/dma.h"
 #include "lib/gmem_vm.h"
+#include "lib/harness.h"
 #include "lib/host.h"
 #include "lib/ioas.h"
 #include "lib/walker.h"

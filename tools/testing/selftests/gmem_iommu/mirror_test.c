@@ -17,11 +17,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
-
 #include "lib/dma.h"
 #include "lib/env.h"
 #include "lib/gmem_vm.h"
+#include "lib/harness.h"
 #include "lib/host.h"
 #include "lib/ioas.h"
 #include "lib/mirror.h"
@@ -237,7 +236,7 @@ static __u32 random_request(unsigned int *state, size_t npages,
 }
 
 /* M2, C1, C8, C11, N5 */
-TEST_F_TIMEOUT(initial, M2_C1_C8_C11_random_conversions, 400)
+TEST_F(initial, M2_C1_C8_C11_random_conversions)
 {
 	struct kvm_gmem_range ranges[RANDOM_RANGES];
 	struct env *env = &self->env;
@@ -501,7 +500,7 @@ static void *convert_until_stopped(void *arg)
 }
 
 /* M3: a device comes and goes while conversions run. */
-TEST_F_TIMEOUT(mirror, M3_attach_and_detach_while_converting, 120)
+TEST_F(mirror, M3_attach_and_detach_while_converting)
 {
 	struct converter c = { .env = &self->env, .state = 4711 };
 	struct env *env = &self->env;
@@ -974,7 +973,7 @@ static void work_forever(void)
 }
 
 /* M14: SIGKILL at any point leaves nothing behind. */
-TEST_F_TIMEOUT(lifetime, M14_sigkill_at_any_point, 200)
+TEST_F(lifetime, M14_sigkill_at_any_point)
 {
 	struct env *env = &self->env;
 	int i, status;

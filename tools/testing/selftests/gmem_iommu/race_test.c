@@ -14,11 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
-
 #include "lib/dma.h"
 #include "lib/env.h"
 #include "lib/gmem_vm.h"
+#include "lib/harness.h"
 #include "lib/host.h"
 #include "lib/mirror.h"
 #include "lib/walker.h"
@@ -180,7 +179,7 @@ static void *read_by_device(void *arg)
 }
 
 /* C6, N5, M2, M3, C11 */
-TEST_F_TIMEOUT(race, C6_N5_M2_M3_C11_all_at_once, 120)
+TEST_F(race, C6_N5_M2_M3_C11_all_at_once)
 {
 	static void *(*const work[])(void *) = {
 		convert, convert, attach_and_detach, touch_by_host,
@@ -221,7 +220,7 @@ TEST_F_TIMEOUT(race, C6_N5_M2_M3_C11_all_at_once, 120)
  * C6: host and guest faults on shared pages never refuse a conversion. The
  * faulting threads start anew with every round, so that the folio is fresh.
  */
-TEST_F_TIMEOUT(race, C6_faults_never_refuse, 120)
+TEST_F(race, C6_faults_never_refuse)
 {
 	struct actor host = { .env = &self->env, .state = 1 };
 	struct actor guest = { .env = &self->env, .state = 2 };
