@@ -8,6 +8,7 @@
 #
 # usage: apt-private.sh ARGUMENTS-OF-APT-GET
 
+here=$PWD
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
@@ -65,6 +66,7 @@ if [[ ${uri:-} ]]; then
 	fi
 fi
 
+cd "$here"	# apt-get download writes there
 exec apt-get -qq \
 	-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$apt/parts" \
 	-o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt" \

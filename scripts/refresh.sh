@@ -58,7 +58,7 @@ if (( ${#edited[@]} )); then
 	mapfile -t targets < <(cut -d' ' -f1 "$tmp/targets" | sort -u)
 	for target in "${targets[@]}"; do
 		sed -n "s/^$target //p" "$tmp/targets" |
-			git -C "$fold" add --sparse -A --pathspec-from-file=-
+			git -C "$fold" add --sparse -f -A --pathspec-from-file=-
 		git -C "$fold" "${id[@]}" commit -q --no-verify --fixup="$target"
 		say refresh "into '$(tree_git log -1 --format=%s "$target")': $(
 			sed -n "s/^$target //p" "$tmp/targets" | xargs)"

@@ -91,7 +91,7 @@ from_debian() {
 	(cd "$dir" && "$TOP/scripts/apt-private.sh" download "linux-source-$SERIES") \
 		>> "$dir/apt.log" 2>&1 || return 1
 	deb=$(find "$dir" -name "linux-source-${SERIES}_*.deb" | sort -V | tail -n 1)
-	[[ $deb ]] || return 1
+	[[ $deb ]] || die "apt-get download wrote no package"
 	say source "unpacking $(basename "$deb")" >&2
 	dpkg -x "$deb" "$dir/x" || return 1
 	from_tarball "$dir/x/usr/src/linux-source-$SERIES.tar.xz" || exit 1

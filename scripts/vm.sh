@@ -95,7 +95,7 @@ ids=1234:11e8,8086:10c9
 qemu=(qemu-system-x86_64 "${accel[@]}" -M 'q35,kernel-irqchip=split' -m "$mem" -nic none
       "${iommu[@]}" "${devices[@]}" -kernel "$image/bzImage" -initrd "$run/initrd" -no-reboot
       -display none -monitor none)
-args="console=ttyS0 loglevel=6 panic=-1 oops=panic intel_iommu=on iommu.debug_pagealloc=1"
+args="console=ttyS0 loglevel=6 no_timer_check panic=-1 oops=panic intel_iommu=on iommu.debug_pagealloc=1"
 args+=" hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=128"
 args+=" kunit.enable=0 vfio-pci.ids=$ids $append"
 if [[ $gdb ]]; then qemu+=(-s) args+=" nokaslr"; fi

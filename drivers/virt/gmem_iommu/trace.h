@@ -24,76 +24,66 @@ TRACE_DEFINE_ENUM(GMEM_RELEASE);
 			 { GMEM_RELEASE, "release" })
 
 DECLARE_EVENT_CLASS(gmem_iommu_binding,
-	TP_PROTO(const struct gmem_binding *b),
-	TP_ARGS(b),
+		    TP_PROTO(const struct gmem_binding *b),
+		    TP_ARGS(b),
 
-	TP_STRUCT__entry(
-		__field(u64, ino)
-		__field(pgoff_t, start)
-		__field(pgoff_t, last)
-		__field(unsigned long, iova)
-	),
+		    TP_STRUCT__entry(__field(u64, ino)
+				     __field(pgoff_t, start)
+				     __field(pgoff_t, last)
+				     __field(unsigned long, iova)),
 
-	TP_fast_assign(
-		__entry->ino = b->inode->i_ino;
-		__entry->start = b->listener.start;
-		__entry->last = b->listener.last;
-		__entry->iova = b->iova;
-	),
+		    TP_fast_assign(__entry->ino = b->inode->i_ino;
+				   __entry->start = b->listener.start;
+				   __entry->last = b->listener.last;
+				   __entry->iova = b->iova;),
 
-	TP_printk("ino %llu pages 0x%lx-0x%lx iova 0x%lx", __entry->ino,
-		  __entry->start, __entry->last, __entry->iova)
-);
+		    TP_printk("ino %llu pages 0x%lx-0x%lx iova 0x%lx", __entry->ino,
+			      __entry->start, __entry->last, __entry->iova));
 
 DEFINE_EVENT(gmem_iommu_binding, gmem_iommu_bind,
-	TP_PROTO(const struct gmem_binding *b),
-	TP_ARGS(b));
+	     TP_PROTO(const struct gmem_binding *b),
+	     TP_ARGS(b));
 
 DEFINE_EVENT(gmem_iommu_binding, gmem_iommu_unbind,
-	TP_PROTO(const struct gmem_binding *b),
-	TP_ARGS(b));
+	     TP_PROTO(const struct gmem_binding *b),
+	     TP_ARGS(b));
 
 /* First and last run of the event stand for the request: it can have many. */
 DECLARE_EVENT_CLASS(gmem_iommu_update,
-	TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
-		 unsigned long nr_pages, u64 duration_ns),
-	TP_ARGS(b, event, nr_pages, duration_ns),
+		    TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
+			     unsigned long nr_pages, u64 duration_ns),
+		    TP_ARGS(b, event, nr_pages, duration_ns),
 
-	TP_STRUCT__entry(
-		__field(u64, ino)
-		__field(int, reason)
-		__field(pgoff_t, start)
-		__field(pgoff_t, last)
-		__field(unsigned long, iova)
-		__field(unsigned long, nr_pages)
-		__field(u64, duration_ns)
-	),
+		    TP_STRUCT__entry(__field(u64, ino)
+				     __field(int, reason)
+				     __field(pgoff_t, start)
+				     __field(pgoff_t, last)
+				     __field(unsigned long, iova)
+				     __field(unsigned long, nr_pages)
+				     __field(u64, duration_ns)),
 
-	TP_fast_assign(
-		__entry->ino = b->inode->i_ino;
-		__entry->reason = event->reason;
-		__entry->start = event->runs[0].start;
-		__entry->last = event->runs[event->nr_runs - 1].last;
-		__entry->iova = b->iova;
-		__entry->nr_pages = nr_pages;
-		__entry->duration_ns = duration_ns;
-	),
+		    TP_fast_assign(__entry->ino = b->inode->i_ino;
+				   __entry->reason = event->reason;
+				   __entry->start = event->runs[0].start;
+				   __entry->last = event->runs[event->nr_runs - 1].last;
+				   __entry->iova = b->iova;
+				   __entry->nr_pages = nr_pages;
+				   __entry->duration_ns = duration_ns;),
 
-	TP_printk("ino %llu %s pages 0x%lx-0x%lx of binding iova 0x%lx: %lu pages in %llu ns",
-		  __entry->ino, show_gmem_reason(__entry->reason),
-		  __entry->start, __entry->last, __entry->iova,
-		  __entry->nr_pages, __entry->duration_ns)
-);
+		    TP_printk("ino %llu %s pages 0x%lx-0x%lx of binding iova 0x%lx: %lu pages in %llu ns",
+			      __entry->ino, show_gmem_reason(__entry->reason),
+			      __entry->start, __entry->last, __entry->iova,
+			      __entry->nr_pages, __entry->duration_ns));
 
 DEFINE_EVENT(gmem_iommu_update, gmem_iommu_map,
-	TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
-		 unsigned long nr_pages, u64 duration_ns),
-	TP_ARGS(b, event, nr_pages, duration_ns));
+	     TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
+		      unsigned long nr_pages, u64 duration_ns),
+	     TP_ARGS(b, event, nr_pages, duration_ns));
 
 DEFINE_EVENT(gmem_iommu_update, gmem_iommu_unmap,
-	TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
-		 unsigned long nr_pages, u64 duration_ns),
-	TP_ARGS(b, event, nr_pages, duration_ns));
+	     TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
+		      unsigned long nr_pages, u64 duration_ns),
+	     TP_ARGS(b, event, nr_pages, duration_ns));
 
 #endif /* _GMEM_IOMMU_TRACE_H */
 
