@@ -7,9 +7,9 @@
  *
  * A listener covers a range of page indexes of one guest_memfd inode. Whenever
  * pages of that range are about to change, the listener is called in phases, all
- * under the inode's invalidate lock. Conversion, truncation and release hold it
- * exclusively; memory failure and populate hold it shared, so a listener needs a
- * lock of its own against those two:
+ * under the inode's invalidate lock. Memory failure and populate hold it shared,
+ * so a listener needs a lock of its own against those two; all others hold it
+ * exclusively:
  *
  *  1. @prepare: may sleep, allocate and refuse. Everything that the change needs
  *     is made here.
@@ -23,9 +23,14 @@
  * usable by devices; when it returns no device may reach them: IOTLBs included.
  * @populate is told of the ranges that devices may reach now.
  *
- * GMEM_MEMORY_FAILURE and GMEM_RELEASE have already happened when they are
- * reported: they come as @invalidate alone, without @prepare and without
- * @populate.
+ * GMEM_MEMORY_FAILURE, GMEM_MEMSLOT_DELETE and GMEM_RELEASE have already happened
+ * when they are reported: they come as @invalidate alone, without @prepare and
+ * without @populate. GMEM_POPULATE and GMEM_MEMSLOT_CREATE take nothing away:
+ * they come without @invalidate.
+ *
+ * Pages whose memslot was deleted are guest memory no more. They keep their state
+ * and their memory, but gmem_next_pfn_run() does not find them until they are in
+ * a memslot again. A file that has not been given to its guest yet is found.
  *
  * A listener holds no folio reference: a conversion refuses elevated reference
  * counts, so a listener that held one would refuse its own conversions. The PFNs
@@ -48,6 +53,8 @@ struct lockdep_map;
  * @GMEM_TRUNCATE: The memory of the pages is freed; their state stays
  * @GMEM_MEMORY_FAILURE: The hardware reported the pages as broken
  * @GMEM_POPULATE: Memory appears in shared pages that had none
+ * @GMEM_MEMSLOT_CREATE: Shared pages become guest memory again
+ * @GMEM_MEMSLOT_DELETE: The pages are guest memory no more
  * @GMEM_RELEASE: The last file of the inode was closed. The listener has been
  *	unregistered when this returns and hears nothing more.
  */
@@ -56,6 +63,8 @@ enum gmem_reason {
 	GMEM_TRUNCATE,
 	GMEM_MEMORY_FAILURE,
 	GMEM_POPULATE,
+	GMEM_MEMSLOT_CREATE,
+	GMEM_MEMSLOT_DELETE,
 	GMEM_RELEASE,
 };
 
@@ -111,6 +120,8 @@ struct gmem_listener_ops {
  * @ops: Phases
  * @start: First page index of interest
  * @last: Last page index of interest, inclusive
+ * @idle: Set by the owner at any time, for good: no memory is allocated on
+ *	behalf of this listener any more. It still hears of changes.
  * @inode: Set by gmem_listener_register(); NULL after GMEM_RELEASE
  * @node: Private
  */
@@ -118,6 +129,7 @@ struct gmem_listener {
 	const struct gmem_listener_ops *ops;
 	pgoff_t start;
 	pgoff_t last;
+	bool idle;
 	struct inode *inode;
 	struct list_head node;
 };
@@ -146,7 +158,7 @@ static inline bool gmem_listener_clip(const struct gmem_listener *listener,
 bool gmem_next_run(struct inode *inode, pgoff_t start, pgoff_t last,
 		   struct gmem_run *run);
 bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
-		       bool uninitialized, pgoff_t *index, unsigned long *pfn,
+		       bool pending, pgoff_t *index, unsigned long *pfn,
 		       unsigned long *nr_pages);
 u64 gmem_generation(struct inode *inode);
 

@@ -24,6 +24,7 @@
  */
 #include <linux/delay.h>
 #include <linux/rmap.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/uaccess.h>
@@ -85,8 +86,7 @@ static int gmem_compute_runs(struct gmem_conversion *conv)
 	if (!nr)
 		return 0;
 
-	conv->runs = kvmalloc_array(nr, sizeof(*conv->runs),
-				    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	conv->runs = gmem_alloc_runs(nr);
 	if (!conv->runs)
 		return -ENOMEM;
 
@@ -140,7 +140,8 @@ static int gmem_populate_runs(struct gmem_conversion *conv)
 				    node) {
 			pgoff_t start = run->start, last = run->last;
 
-			if (!gmem_listener_clip(listener, &start, &last))
+			if (READ_ONCE(listener->idle) ||
+			    !gmem_listener_clip(listener, &start, &last))
 				continue;
 			ret = gmem_populate_run(conv->inode, start, last,
 						&index);
@@ -155,14 +156,10 @@ static void gmem_populate_runs_done(struct gmem_conversion *conv, bool keep)
 {
 	struct gmem_run *run;
 
-	for (run = conv->runs; run < conv->end; run++) {
-		if (!run->shared)
-			continue;
-		if (keep)
-			gmem_populate_keep(conv->inode, run->start, run->last);
-		else
-			gmem_populate_undo(conv->inode, run->start, run->last);
-	}
+	for (run = conv->runs; run < conv->end; run++)
+		if (run->shared)
+			gmem_populate_done(conv->inode, run->start, run->last,
+					   keep);
 }
 
 /*
@@ -235,7 +232,8 @@ static int gmem_check_refs(struct gmem_conversion *conv, bool freeze)
 			continue;
 		xa_for_each_range(&conv->inode->i_mapping->i_pages, index,
 				  folio, run->start, run->last) {
-			ret = gmem_expect_refs(conv, folio, freeze);
+			ret = signal_pending(current) ? -EINTR :
+				gmem_expect_refs(conv, folio, freeze);
 			if (ret) {
 				if (freeze)
 					gmem_unfreeze_runs(conv, index);
@@ -271,27 +269,6 @@ static int gmem_freeze_runs(struct gmem_conversion *conv)
 
 	gmem_zap_host(conv);
 	return gmem_check_refs(conv, true);
-}
-
-/* Steps 5 and 9. */
-static void gmem_zap_guest_start(struct gmem_conversion *conv)
-{
-	struct gmem_run *run;
-
-	for (run = conv->runs; run < conv->end; run++) {
-		kvm_gmem_invalidate_start(conv->inode, run->start, run->last + 1,
-					  run->shared ? KVM_FILTER_PRIVATE :
-							KVM_FILTER_SHARED);
-		cond_resched();
-	}
-}
-
-static void gmem_zap_guest_end(struct gmem_conversion *conv)
-{
-	struct gmem_run *run;
-
-	for (run = conv->runs; run < conv->end; run++)
-		kvm_gmem_invalidate_end(conv->inode, run->start, run->last + 1);
 }
 
 /* The architecture takes its protection off pages that become shared. */
@@ -359,14 +336,23 @@ err_coalesce:
 	return ret;
 }
 
-/* Steps 5 to 9. Nothing here fails or allocates. */
+/*
+ * Steps 5 to 9. Nothing here fails or allocates; to lockdep this is a reclaim, in
+ * which it reports whoever allocates.
+ */
 static void gmem_commit(struct gmem_conversion *conv)
 {
-	gmem_zap_guest_start(conv);
+	trace_gmem_convert_decided(conv->inode, &conv->event);
+	fs_reclaim_acquire(GFP_KERNEL);
+
+	kvm_gmem_invalidate_start(&conv->event);
 	gmem_event_invalidate(&conv->event);
 	gmem_store_state(conv);
 	gmem_event_populate(&conv->event);
-	gmem_zap_guest_end(conv);
+	kvm_gmem_invalidate_end(&conv->event);
+
+	fs_reclaim_release(GFP_KERNEL);
+	trace_gmem_convert_commit(conv->inode, &conv->event);
 }
 
 static int gmem_convert_locked(struct gmem_conversion *conv)
@@ -385,7 +371,6 @@ static int gmem_convert_locked(struct gmem_conversion *conv)
 	}
 
 	gmem_commit(conv);
-	trace_gmem_convert_commit(conv->inode, &conv->event);
 
 	gmem_populate_runs_done(conv, true);
 	gmem_coalesce_state(conv);
@@ -545,6 +530,9 @@ static int gmem_ioctl_set_attributes(struct inode *inode,
 				&run);
 	if (!ret)
 		ret = gmem_convert(inode, &run, 1, &error_offset);
+	/* This ioctl names a page only when a page is to blame. */
+	if (ret == -ENOMEM)
+		error_offset = args.offset;
 	if (error_offset && put_user(error_offset, &uarg->error_offset))
 		return -EFAULT;
 	return ret;

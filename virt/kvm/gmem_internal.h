@@ -22,6 +22,7 @@
  * @listeners: struct gmem_listener, oldest first. Changed under the invalidate
  *	lock held exclusively, walked under it in any mode.
  * @state: Shareability, of a GUEST_MEMFD_FLAG_CONVERTIBLE file
+ * @memslots: Which pages stopped being guest memory, see gmem_memslot.c
  * @generation: Changes whenever listeners heard of a change
  * @flags: GUEST_MEMFD_FLAG_*
  */
@@ -31,6 +32,7 @@ struct gmem_inode {
 	struct list_head gmem_file_list;
 	struct list_head listeners;
 	struct gmem_state state;
+	struct maple_tree memslots;
 	atomic64_t generation;
 
 	u64 flags;
@@ -62,25 +64,34 @@ static inline bool kvm_gmem_is_private_mem(struct inode *inode, pgoff_t index)
 /* guest_memfd.c */
 bool kvm_gmem_is_file(const struct file *file);
 struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index);
-void kvm_gmem_invalidate_start(struct inode *inode, pgoff_t start, pgoff_t end,
-			       enum kvm_gfn_range_filter attr_filter);
-void kvm_gmem_invalidate_end(struct inode *inode, pgoff_t start, pgoff_t end);
+void kvm_gmem_invalidate_start(const struct gmem_event *event);
+void kvm_gmem_invalidate_end(const struct gmem_event *event);
 
 /* gmem_listener.c */
 bool gmem_is_listened_to(struct inode *inode, pgoff_t start, pgoff_t last);
+struct gmem_run *gmem_alloc_runs(unsigned long nr);
 int gmem_event_prepare(struct gmem_event *event);
 void gmem_event_abort(const struct gmem_event *event);
 void gmem_event_invalidate(const struct gmem_event *event);
 void gmem_event_populate(const struct gmem_event *event);
-void gmem_release_listeners(struct inode *inode);
+void gmem_release_listeners(const struct gmem_event *event);
+
+/* gmem_memslot.c */
+void gmem_memslots_init_once(struct gmem_inode *gi);
+void gmem_memslots_destroy(struct gmem_inode *gi);
+int gmem_memslot_created(struct inode *inode, pgoff_t start, pgoff_t last);
+void gmem_memslot_deleted(struct inode *inode, pgoff_t start, pgoff_t last);
+bool gmem_next_gone(struct inode *inode, pgoff_t start, pgoff_t last,
+		    pgoff_t *gone_start, pgoff_t *gone_last);
 
 /* gmem_populate.c */
 int gmem_populate_folio(struct inode *inode, struct folio *folio);
 int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last);
 int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
 		      pgoff_t *error_index);
-void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last);
-void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last);
+int gmem_populate_unbroken(struct inode *inode, pgoff_t start, pgoff_t last);
+void gmem_populate_done(struct inode *inode, pgoff_t start, pgoff_t last,
+			bool keep);
 
 /* gmem_convert.c */
 long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg);

@@ -8,6 +8,7 @@
  * after an unregistration returns no callback runs and none will.
  */
 #include <linux/export.h>
+#include <linux/slab.h>
 
 #include "gmem_internal.h"
 
@@ -176,31 +177,13 @@ bool gmem_next_run(struct inode *inode, pgoff_t start, pgoff_t last,
 }
 EXPORT_SYMBOL_NS_GPL(gmem_next_run, "GUEST_MEMFD");
 
-/**
- * gmem_next_pfn_run - Find pages that have memory, whatever their state
- * @inode: Inode from gmem_inode_get()
- * @start: First page to look at
- * @last: Last page to look at, inclusive
- * @uninitialized: Count pages whose contents are not initialized, too: those are
- *	what GMEM_POPULATE is about when it is prepared
- * @index: Out: first page that has memory
- * @pfn: Out: its PFN
- * @nr_pages: Out: how many pages from there on are physically contiguous
- *
- * Pages that the hardware reported as broken do not count. Takes no reference:
- * the PFNs are good as long as the lock is held.
- *
- * Context: As for gmem_next_run().
- * Return: False when there is none.
- */
-bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
-		       bool uninitialized, pgoff_t *index, unsigned long *pfn,
-		       unsigned long *nr_pages)
+static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
+				pgoff_t last, bool pending,
+				pgoff_t *index, unsigned long *pfn,
+				unsigned long *nr_pages)
 {
 	struct folio *folio;
 	unsigned long i;
-
-	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
 
 	*nr_pages = 0;
 	xa_for_each_range(&inode->i_mapping->i_pages, i, folio, start, last) {
@@ -209,7 +192,7 @@ bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
 		unsigned long first_pfn;
 
 		if (folio_test_hwpoison(folio) ||
-		    (!folio_test_uptodate(folio) && !uninitialized)) {
+		    (!folio_test_uptodate(folio) && !pending)) {
 			if (*nr_pages)
 				break;
 			continue;
@@ -227,6 +210,49 @@ bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
 		cond_resched();
 	}
 	return *nr_pages;
+}
+
+/**
+ * gmem_next_pfn_run - Find guest memory, whatever its state
+ * @inode: Inode from gmem_inode_get()
+ * @start: First page to look at
+ * @last: Last page to look at, inclusive
+ * @pending: Find what is about to appear, too: memory whose contents are not
+ *	initialized, and memory that is not guest memory any more. This is for
+ *	the @prepare of GMEM_POPULATE and GMEM_MEMSLOT_CREATE.
+ * @index: Out: first page that has memory
+ * @pfn: Out: its PFN
+ * @nr_pages: Out: how many pages from there on are physically contiguous
+ *
+ * Pages that the hardware reported as broken do not count. Takes no reference:
+ * the PFNs are good as long as the lock is held.
+ *
+ * Context: As for gmem_next_run().
+ * Return: False when there is none.
+ */
+bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
+		       bool pending, pgoff_t *index, unsigned long *pfn,
+		       unsigned long *nr_pages)
+{
+	pgoff_t end, gone_start, gone_last;
+
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+
+	for (; start <= last; start = end + 1) {
+		end = last;
+		if (!pending && gmem_next_gone(inode, start, last, &gone_start,
+					       &gone_last)) {
+			if (gone_start == start) {
+				end = gone_last;
+				continue;
+			}
+			end = gone_start - 1;
+		}
+		if (gmem_next_folio_run(inode, start, end, pending, index, pfn,
+					nr_pages))
+			return true;
+	}
+	return false;
 }
 EXPORT_SYMBOL_NS_GPL(gmem_next_pfn_run, "GUEST_MEMFD");
 
@@ -251,9 +277,16 @@ bool gmem_is_listened_to(struct inode *inode, pgoff_t start, pgoff_t last)
 	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
 
 	list_for_each_entry(listener, &GMEM_I(inode)->listeners, node)
-		if (start <= listener->last && last >= listener->start)
+		if (gmem_listener_clip(listener, &start, &last))
 			return true;
 	return false;
+}
+
+/* Memory for the runs of an event, freed by kvfree(). */
+struct gmem_run *gmem_alloc_runs(unsigned long nr)
+{
+	return kvmalloc_array(nr, sizeof(struct gmem_run),
+			      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 }
 
 static bool gmem_listener_concerned(const struct gmem_listener *listener,
@@ -334,23 +367,16 @@ void gmem_event_populate(const struct gmem_event *event)
 }
 
 /* The last file is gone: tell the listeners, which then are none. */
-void gmem_release_listeners(struct inode *inode)
+void gmem_release_listeners(const struct gmem_event *event)
 {
-	struct gmem_inode *gi = GMEM_I(inode);
-	struct gmem_run all = { .start = 0, .last = gi->state.nr_pages - 1 };
-	struct gmem_event event = {
-		.inode = inode,
-		.reason = GMEM_RELEASE,
-		.runs = &all,
-		.nr_runs = 1,
-	};
+	struct gmem_inode *gi = GMEM_I(event->inode);
 	struct gmem_listener *listener, *next;
 
-	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+	lockdep_assert_held_write(&event->inode->i_mapping->invalidate_lock);
 
 	list_for_each_entry_safe(listener, next, &gi->listeners, node) {
 		list_del(&listener->node);
 		listener->inode = NULL;
-		listener->ops->invalidate(listener, &event);
+		listener->ops->invalidate(listener, event);
 	}
 }

@@ -87,6 +87,7 @@ int gmem_populate_folio(struct inode *inode, struct folio *folio)
 		.runs = &run,
 		.nr_runs = 1,
 	};
+	pgoff_t gone;
 	bool report;
 	int ret;
 
@@ -96,7 +97,8 @@ int gmem_populate_folio(struct inode *inode, struct folio *folio)
 	gmem_clear_folio(folio);
 
 	report = kvm_gmem_is_convertible(inode) &&
-		 kvm_gmem_is_shared_mem(inode, folio->index);
+		 kvm_gmem_is_shared_mem(inode, folio->index) &&
+		 !gmem_next_gone(inode, run.start, run.last, &gone, &gone);
 	if (report) {
 		ret = gmem_event_prepare(&event);
 		if (ret)
@@ -146,8 +148,8 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 
 /*
  * Give memory to all pages of [start, last], under the invalidate lock held
- * exclusively and without telling listeners. Followed by gmem_populate_keep() or
- * gmem_populate_undo(), also when it fails.
+ * exclusively and without telling listeners. Followed by gmem_populate_done(),
+ * also when it fails.
  */
 int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
 		      pgoff_t *error_index)
@@ -171,7 +173,7 @@ int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
 }
 
 /* What gmem_populate_run() made stays. */
-void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last)
+static void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last)
 {
 	unsigned long index;
 
@@ -180,7 +182,7 @@ void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last)
 }
 
 /* Undo what gmem_populate_run() did. Nobody has seen it. */
-void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last)
+static void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last)
 {
 	struct folio *folio;
 	unsigned long index;
@@ -196,6 +198,16 @@ void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last)
 		truncate_inode_pages_range(inode->i_mapping, folio_pos(folio),
 					   folio_next_pos(folio) - 1);
 	}
+}
+
+/* After any number of gmem_populate_run() in the range: was it for good? */
+void gmem_populate_done(struct inode *inode, pgoff_t start, pgoff_t last,
+			bool keep)
+{
+	if (keep)
+		gmem_populate_keep(inode, start, last);
+	else
+		gmem_populate_undo(inode, start, last);
 }
 
 /* The marked folios as runs: their number, and the runs themselves if @runs. */
@@ -239,8 +251,7 @@ static int gmem_report_marked(struct inode *inode, pgoff_t start, pgoff_t last)
 	event.nr_runs = gmem_marked_runs(inode, start, last, NULL);
 	if (!event.nr_runs)
 		return 0;
-	runs = kvmalloc_array(event.nr_runs, sizeof(*runs),
-			      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	runs = gmem_alloc_runs(event.nr_runs);
 	if (!runs)
 		return -ENOMEM;
 	gmem_marked_runs(inode, start, last, runs);
@@ -271,9 +282,31 @@ int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last)
 	}
 	if (!ret)
 		ret = gmem_report_marked(inode, start, last);
-	if (ret)
-		gmem_populate_undo(inode, start, last);
-	else
-		gmem_populate_keep(inode, start, last);
+	gmem_populate_done(inode, start, last, !ret);
 	return ret;
+}
+
+/*
+ * Give memory to the shared pages of [start, last] that are not broken, without
+ * telling listeners. Followed by gmem_populate_done(), also when it fails.
+ */
+int gmem_populate_unbroken(struct inode *inode, pgoff_t start, pgoff_t last)
+{
+	pgoff_t index = start, error_index;
+	struct gmem_run run;
+	int ret;
+
+	while (gmem_next_run(inode, index, last, &run)) {
+		index = run.last + 1;
+		if (!run.shared)
+			continue;
+		ret = gmem_populate_run(inode, run.start, run.last,
+					&error_index);
+		/* A broken page is no reason to refuse the others. */
+		if (ret == -EHWPOISON)
+			index = error_index + 1;
+		else if (ret)
+			return ret;
+	}
+	return 0;
 }

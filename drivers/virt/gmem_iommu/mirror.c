@@ -32,13 +32,13 @@ static struct gmem_binding *to_binding(struct gmem_listener *listener)
  * run of the ext object; *@index advances to the page after the run.
  */
 static bool gmem_mirror_next_pfns(struct gmem_binding *b, pgoff_t *index,
-				  pgoff_t last, bool uninitialized,
+				  pgoff_t last, bool pending,
 				  struct iommufd_ext_run *run)
 {
 	pgoff_t first;
 
 	if (*index > last ||
-	    !gmem_next_pfn_run(b->inode, *index, last, uninitialized, &first,
+	    !gmem_next_pfn_run(b->inode, *index, last, pending, &first,
 			       &run->pfn, &run->nr))
 		return false;
 	run->index = first - b->listener.start;
@@ -50,12 +50,13 @@ static bool gmem_mirror_next_pfns(struct gmem_binding *b, pgoff_t *index,
 static int gmem_mirror_prepare_run(struct gmem_binding *b, pgoff_t start,
 				   pgoff_t last, struct gmem_event *event)
 {
-	bool uninitialized = event->reason == GMEM_POPULATE;
+	bool pending = event->reason == GMEM_POPULATE ||
+		       event->reason == GMEM_MEMSLOT_CREATE;
 	struct iommufd_ext_run run;
 	pgoff_t index = start;
 	int ret;
 
-	while (gmem_mirror_next_pfns(b, &index, last, uninitialized, &run)) {
+	while (gmem_mirror_next_pfns(b, &index, last, pending, &run)) {
 		ret = iommufd_ext_prepare_map(b->ext, &run);
 		if (ret) {
 			event->error_index = b->listener.start + run.index;
@@ -132,12 +133,14 @@ static void gmem_mirror_invalidate(struct gmem_listener *listener,
 	case GMEM_CONVERT:
 	case GMEM_TRUNCATE:
 	case GMEM_POPULATE:
+	case GMEM_MEMSLOT_CREATE:
 		gmem_mirror_unmap_runs(b, event);
 		return;
 	case GMEM_RELEASE:
 		gmem_binding_set_dead(b);
 		fallthrough;
 	case GMEM_MEMORY_FAILURE:
+	case GMEM_MEMSLOT_DELETE:
 		iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
 		gmem_mirror_unmap_runs(b, event);
 		iommufd_ext_unlock(b->ext);
@@ -220,7 +223,10 @@ static bool gmem_mirror_next_run(void *priv, unsigned long index,
 
 static void gmem_mirror_unmapped(void *priv)
 {
-	gmem_binding_set_dead(priv);
+	struct gmem_binding *b = priv;
+
+	WRITE_ONCE(b->listener.idle, true);
+	gmem_binding_set_dead(b);
 }
 
 static const struct iommufd_ext_ops gmem_mirror_ext_ops = {

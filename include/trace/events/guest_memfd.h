@@ -34,6 +34,11 @@ DEFINE_EVENT(gmem_convert, gmem_convert_begin,
 	     TP_PROTO(const struct inode *inode, const struct gmem_event *event),
 	     TP_ARGS(inode, event));
 
+/* The point of no return: between this and gmem_convert_commit nothing fails or allocates. */
+DEFINE_EVENT(gmem_convert, gmem_convert_decided,
+	     TP_PROTO(const struct inode *inode, const struct gmem_event *event),
+	     TP_ARGS(inode, event));
+
 DEFINE_EVENT(gmem_convert, gmem_convert_commit,
 	     TP_PROTO(const struct inode *inode, const struct gmem_event *event),
 	     TP_ARGS(inode, event));

@@ -484,9 +484,24 @@ TEST_F(create, C14_answers)
 		EXPECT_FALSE(host_faults(mem));
 }
 
+/* The kernel runs with kvm.gmem_in_place_conversion. */
+static bool in_place_conversion(void)
+{
+	FILE *f = fopen("/sys/module/kvm/parameters/gmem_in_place_conversion",
+			"r");
+	int c = 'N';
+
+	if (f) {
+		c = getc(f);
+		fclose(f);
+	}
+	return c == 'Y';
+}
+
 /* U3: probing. */
 TEST_F(create, U3_capabilities)
 {
+	int all = in_place_conversion() ? KVM_MEMORY_ATTRIBUTE_PRIVATE : 0;
 	int flags, attributes;
 
 	flags = xioctl(self->vm_fd, KVM_CHECK_EXTENSION,
@@ -495,7 +510,10 @@ TEST_F(create, U3_capabilities)
 
 	attributes = xioctl(self->vm_fd, KVM_CHECK_EXTENSION,
 			    (void *)KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES);
-	EXPECT_EQ(KVM_MEMORY_ATTRIBUTE_PRIVATE, attributes);
+	EXPECT_EQ(all, attributes);
+	attributes = xioctl(self->vm_fd, KVM_CHECK_EXTENSION,
+			    (void *)KVM_CAP_MEMORY_ATTRIBUTES);
+	EXPECT_EQ(KVM_MEMORY_ATTRIBUTE_PRIVATE & ~all, attributes);
 }
 
 /* GMEM_IOMMU_GET_INFO */

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Measurements of the conversion engine. Every claim is a ratio of two costs from
+ * one boot: both sides are measured by turns, a batch each, and the medians of the
+ * batches are compared. Each claim is a test, with its limit.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kselftest.h"
+#include "lib/gmem_vm.h"
+
+#define ROUNDS		15
+#define BATCH		200
+
+#define MAX_RANGES	1024
+#define MAX_RUNS	100000UL
+
+/**
+ * struct side - One side of a comparison
+ * @name: What is done
+ * @op: Does it once; the number of calls so far tells which way to convert
+ * @arg: For @op
+ * @calls: Number of calls so far
+ * @median: Out: nanoseconds of one call
+ */
+struct side {
+	const char *name;
+	void (*op)(void *arg, unsigned long call);
+	void *arg;
+	unsigned long calls;
+	double median;
+};
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1e9 + ts.tv_nsec;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double run_batch(struct side *side, int batch)
+{
+	double start = now();
+	int i;
+
+	for (i = 0; i < batch; i++)
+		side->op(side->arg, side->calls++);
+	return (now() - start) / batch;
+}
+
+/* Measure all sides by turns. */
+static void measure(struct side *sides, int nr, int batch)
+{
+	double (*cost)[ROUNDS] = calloc(nr, sizeof(*cost));
+	int i, round;
+
+	if (!cost)
+		ksft_exit_fail_msg("no memory\n");
+	for (i = 0; i < nr; i++)
+		run_batch(&sides[i], batch);
+	for (round = 0; round < ROUNDS; round++)
+		for (i = 0; i < nr; i++)
+			cost[i][round] = run_batch(&sides[i], batch);
+	for (i = 0; i < nr; i++) {
+		qsort(cost[i], ROUNDS, sizeof(double), compare_doubles);
+		sides[i].median = cost[i][ROUNDS / 2];
+		ksft_print_msg("%-44s %12.0f ns\n", sides[i].name,
+			       sides[i].median);
+	}
+	free(cost);
+}
+
+static void claim(const char *what, double ratio, double limit)
+{
+	ksft_test_result(ratio <= limit, "%s: %.2f times, at most %.2f\n", what,
+			 ratio, limit);
+}
+
+static void must(const char *what, int ret)
+{
+	if (ret < 0)
+		ksft_exit_fail_msg("%s: %s\n", what, strerror(-ret));
+}
+
+/* A VM whose private pages are an attribute of the VM: the unpatched way. */
+struct plain_vm {
+	int vm_fd;
+	int gmem_fd;
+	void *hva;
+};
+
+#define PLAIN_SIZE	(64 * GMEM_PAGE_SIZE)
+
+static void plain_vm_create(struct plain_vm *vm)
+{
+	vm->vm_fd = gmem_create_vm_fd(KVM_X86_SW_PROTECTED_VM);
+	must("VM", vm->vm_fd);
+	vm->gmem_fd = gmem_create_fd(vm->vm_fd, PLAIN_SIZE, 0);
+	must("guest_memfd", vm->gmem_fd);
+	vm->hva = mmap(NULL, PLAIN_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (vm->hva == MAP_FAILED)
+		must("memory", -errno);
+	must("memslot", gmem_set_slot(vm->vm_fd, 0, 0, PLAIN_SIZE, vm->gmem_fd,
+				      0, vm->hva));
+	must("allocation", gmem_allocate(vm->gmem_fd, 0, PLAIN_SIZE));
+}
+
+static void plain_vm_destroy(struct plain_vm *vm)
+{
+	close(vm->gmem_fd);
+	close(vm->vm_fd);
+	munmap(vm->hva, PLAIN_SIZE);
+}
+
+#define THE_PAGE	(17 * GMEM_PAGE_SIZE)
+
+static void set_attributes(void *arg, unsigned long call)
+{
+	struct plain_vm *vm = arg;
+	struct kvm_memory_attributes attrs = {
+		.address = THE_PAGE,
+		.size = GMEM_PAGE_SIZE,
+		.attributes = call % 2 ? 0 : KVM_MEMORY_ATTRIBUTE_PRIVATE,
+	};
+
+	if (ioctl(vm->vm_fd, KVM_SET_MEMORY_ATTRIBUTES, &attrs))
+		must("KVM_SET_MEMORY_ATTRIBUTES", -errno);
+}
+
+static void convert_page(void *arg, unsigned long call)
+{
+	struct gmem_vm *vm = arg;
+
+	must("KVM_GMEM_CONVERT",
+	     gmem_convert(vm->gmem_fd, THE_PAGE, GMEM_PAGE_SIZE,
+			  call % 2 ? KVM_GMEM_TARGET_SHARED :
+				     KVM_GMEM_TARGET_PRIVATE, NULL));
+}
+
+static void bench_one_page(void)
+{
+	struct plain_vm plain;
+	struct gmem_vm vm;
+	struct side sides[] = {
+		{ "KVM_SET_MEMORY_ATTRIBUTES, one page", set_attributes, &plain },
+		{ "KVM_GMEM_CONVERT, one page", convert_page, &vm },
+	};
+
+	plain_vm_create(&plain);
+	must("VM", gmem_vm_create(&vm, PLAIN_SIZE, GMEM_VM_SHARED));
+	must("allocation", gmem_allocate(vm.gmem_fd, 0, PLAIN_SIZE));
+
+	measure(sides, 2, BATCH);
+	claim("one page, against the attribute of a VM",
+	      sides[1].median / sides[0].median, 1.5);
+
+	gmem_vm_destroy(&vm);
+	plain_vm_destroy(&plain);
+}
+
+/* Every second page of the file, scattered. */
+struct vector {
+	int gmem_fd;
+	struct kvm_gmem_range ranges[MAX_RANGES];
+};
+
+static void vector_direct(struct vector *vector, unsigned long call)
+{
+	int i;
+
+	for (i = 0; i < MAX_RANGES; i++) {
+		vector->ranges[i].offset = 2 * i * GMEM_PAGE_SIZE;
+		vector->ranges[i].size = GMEM_PAGE_SIZE;
+		vector->ranges[i].target = call % 2 ? KVM_GMEM_TARGET_SHARED :
+						      KVM_GMEM_TARGET_PRIVATE;
+	}
+}
+
+static void convert_vector(void *arg, unsigned long call)
+{
+	struct vector *vector = arg;
+
+	vector_direct(vector, call);
+	must("KVM_GMEM_CONVERT",
+	     gmem_convert_vec(vector->gmem_fd, vector->ranges, MAX_RANGES, NULL));
+}
+
+static void convert_singly(void *arg, unsigned long call)
+{
+	struct vector *vector = arg;
+	int i;
+
+	vector_direct(vector, call);
+	for (i = 0; i < MAX_RANGES; i++)
+		must("KVM_GMEM_CONVERT",
+		     gmem_convert_vec(vector->gmem_fd, &vector->ranges[i], 1,
+				      NULL));
+}
+
+static void bench_vector(bool guest_maps)
+{
+	size_t size = 2 * MAX_RANGES * GMEM_PAGE_SIZE;
+	static struct vector vector;
+	struct gmem_vm vm;
+	struct side sides[] = {
+		{ "1024 requests of one page", convert_singly, &vector },
+		{ "one request of 1024 pages", convert_vector, &vector },
+	};
+
+	must("VM", gmem_vm_create(&vm, size, GMEM_VM_SHARED));
+	must("allocation", gmem_allocate(vm.gmem_fd, 0, size));
+	if (guest_maps)
+		must("guest", gmem_vm_fill(&vm, 0, size, 1));
+	vector.gmem_fd = vm.gmem_fd;
+
+	measure(sides, 2, 2);
+	claim("a vector of 1024, against single requests",
+	      sides[1].median / sides[0].median, 1.0 / 3);
+	gmem_vm_destroy(&vm);
+}
+
+/* A file of @nr_runs runs, and a page in the middle of them. */
+struct many_runs {
+	int gmem_fd;
+	unsigned long nr_runs;
+};
+
+static void many_runs_create(struct many_runs *many, struct gmem_vm *vm,
+			     unsigned long nr_runs)
+{
+	static struct kvm_gmem_range ranges[MAX_RANGES];
+	unsigned long page;
+	__u32 nr = 0;
+
+	must("VM", gmem_vm_create(vm, (nr_runs + 2) * GMEM_PAGE_SIZE,
+				  GMEM_VM_SHARED));
+	many->gmem_fd = vm->gmem_fd;
+	many->nr_runs = nr_runs;
+	for (page = 0; page < nr_runs; page += 2) {
+		ranges[nr].offset = page * GMEM_PAGE_SIZE;
+		ranges[nr].size = GMEM_PAGE_SIZE;
+		ranges[nr].target = KVM_GMEM_TARGET_PRIVATE;
+		if (++nr < MAX_RANGES && page + 2 < nr_runs)
+			continue;
+		must("KVM_GMEM_CONVERT",
+		     gmem_convert_vec(vm->gmem_fd, ranges, nr, NULL));
+		nr = 0;
+	}
+}
+
+static void convert_middle(void *arg, unsigned long call)
+{
+	struct many_runs *many = arg;
+
+	/* An odd page: shared between private neighbours. */
+	must("KVM_GMEM_CONVERT",
+	     gmem_convert(many->gmem_fd,
+			  (many->nr_runs / 2 | 1) * GMEM_PAGE_SIZE,
+			  GMEM_PAGE_SIZE,
+			  call % 2 ? KVM_GMEM_TARGET_SHARED :
+				     KVM_GMEM_TARGET_PRIVATE, NULL));
+}
+
+static void bench_runs(void)
+{
+	static const unsigned long nr_runs[] = { 100, 1000, 10000, MAX_RUNS };
+	struct many_runs many[4];
+	struct gmem_vm vms[4];
+	struct side sides[] = {
+		{ "one page of a file of 10^2 runs", convert_middle, &many[0] },
+		{ "one page of a file of 10^3 runs", convert_middle, &many[1] },
+		{ "one page of a file of 10^4 runs", convert_middle, &many[2] },
+		{ "one page of a file of 10^5 runs", convert_middle, &many[3] },
+	};
+	int i;
+
+	for (i = 0; i < 4; i++)
+		many_runs_create(&many[i], &vms[i], nr_runs[i]);
+	measure(sides, 4, BATCH);
+	claim("10^5 runs, against 10^2", sides[3].median / sides[0].median, 1.5);
+	for (i = 0; i < 4; i++)
+		gmem_vm_destroy(&vms[i]);
+}
+
+int main(void)
+{
+	const char *missing = gmem_vm_missing();
+
+	ksft_print_header();
+	if (missing)
+		ksft_exit_skip("%s\n", missing);
+	ksft_set_plan(4);
+
+	bench_one_page();
+	bench_vector(false);
+	bench_vector(true);
+	bench_runs();
+	ksft_finished();
+}
