@@ -23,6 +23,7 @@
  * takes the invalidate lock.
  */
 #include <linux/delay.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -49,7 +50,10 @@
  * @nr_ranges: Number of @ranges
  * @event: What listeners see; its runs are those that differ
  * @runs: The runs of @event
+ * @one_run: Most requests have one
  * @end: End of @runs
+ * @populated: Whether pages of the runs may have been given memory
+ * @host_maps: Whether page tables of the host map a page that becomes private
  * @drained: Which per-CPU LRU batches were drained for this request
  * @error_index: The page that refused, when @has_error_index
  * @has_error_index: Whether a page is to blame
@@ -60,7 +64,10 @@ struct gmem_conversion {
 	unsigned long nr_ranges;
 	struct gmem_event event;
 	struct gmem_run *runs;
+	struct gmem_run one_run;
 	struct gmem_run *end;
+	bool populated;
+	bool host_maps;
 	enum lru_cache_drained drained;
 	pgoff_t error_index;
 	bool has_error_index;
@@ -76,21 +83,31 @@ static int gmem_refuse(struct gmem_conversion *conv, pgoff_t index, int ret)
 	return ret;
 }
 
+static void gmem_free_runs(struct gmem_conversion *conv)
+{
+	if (conv->runs != &conv->one_run)
+		kvfree(conv->runs);
+}
+
 /* Step 1: what differs. */
 static int gmem_compute_runs(struct gmem_conversion *conv)
 {
 	struct gmem_state *state = &GMEM_I(conv->inode)->state;
-	unsigned long nr;
+	unsigned long nr = conv->nr_ranges;
+	unsigned long room;
 
-	nr = gmem_state_diff(state, conv->ranges, conv->nr_ranges, NULL);
-	if (!nr)
-		return 0;
+	/* Mostly a range is one run, or none. If not, there is a second time. */
+	conv->runs = &conv->one_run;
+	do {
+		room = nr;
+		gmem_free_runs(conv);
+		conv->runs = room > 1 ? gmem_alloc_runs(room) : &conv->one_run;
+		if (!conv->runs)
+			return -ENOMEM;
+		nr = gmem_state_diff(state, conv->ranges, conv->nr_ranges,
+				     conv->runs, room);
+	} while (nr > room);
 
-	conv->runs = gmem_alloc_runs(nr);
-	if (!conv->runs)
-		return -ENOMEM;
-
-	gmem_state_diff(state, conv->ranges, conv->nr_ranges, conv->runs);
 	conv->event.runs = conv->runs;
 	conv->event.nr_runs = nr;
 	conv->end = conv->runs + nr;
@@ -114,17 +131,6 @@ static int gmem_reserve_state(struct gmem_conversion *conv)
 	return 0;
 }
 
-/* Equal neighbours are joined: after a commit, and after a failure. */
-static void gmem_coalesce_state(struct gmem_conversion *conv)
-{
-	struct gmem_run *run;
-
-	for (run = conv->runs; run < conv->end; run++) {
-		gmem_state_coalesce(&GMEM_I(conv->inode)->state, run);
-		cond_resched();
-	}
-}
-
 /* Step 2, memory for the pages that devices are about to reach. */
 static int gmem_populate_runs(struct gmem_conversion *conv)
 {
@@ -143,6 +149,7 @@ static int gmem_populate_runs(struct gmem_conversion *conv)
 			if (READ_ONCE(listener->idle) ||
 			    !gmem_listener_clip(listener, &start, &last))
 				continue;
+			conv->populated = true;
 			ret = gmem_populate_run(conv->inode, start, last,
 						&index);
 			if (ret)
@@ -156,30 +163,55 @@ static void gmem_populate_runs_done(struct gmem_conversion *conv, bool keep)
 {
 	struct gmem_run *run;
 
+	if (!conv->populated)
+		return;
 	for (run = conv->runs; run < conv->end; run++)
 		if (run->shared)
 			gmem_populate_done(conv->inode, run->start, run->last,
 					   keep);
 }
 
-/*
- * Wait, for a bounded time, until a folio has no other references than those of
- * the page cache and of page tables; with @freeze there are no page tables left,
- * and afterwards there is no reference at all.
- */
-static int gmem_expect_refs(struct gmem_conversion *conv, struct folio *folio,
-			    bool freeze)
+static bool gmem_is_frozen(const struct folio *folio)
 {
-	int expected = folio_nr_pages(folio);
+	return !folio_ref_count(folio);
+}
+
+/* A walk of the page cache under RCU lets others run. */
+static void gmem_xas_resched(struct xa_state *xas)
+{
+	if (!need_resched())
+		return;
+	xas_pause(xas);
+	cond_resched_rcu();
+}
+
+/*
+ * Freeze a folio that has no other references than those of the page cache, so
+ * that nobody gets one. One that the host maps is only looked at: it has to be
+ * zapped first, which a refusal should not cost.
+ */
+static bool gmem_try_freeze(struct folio *folio)
+{
+	if (folio_test_hwpoison(folio))
+		return false;
+	if (folio_mapped(folio))
+		return folio_ref_count(folio) == folio_expected_ref_count(folio);
+	return gmem_is_frozen(folio) ||
+	       folio_ref_freeze(folio, folio_nr_pages(folio));
+}
+
+/*
+ * Try for a bounded time. The folio stays: it is in the page cache, which the
+ * invalidate lock keeps as it is.
+ */
+static int gmem_wait_to_freeze(struct gmem_conversion *conv, struct folio *folio)
+{
 	int tries;
 
-	if (folio_test_hwpoison(folio))
-		return -EHWPOISON;
-
 	for (tries = 0; ; tries++) {
-		if (freeze ? folio_ref_freeze(folio, expected) :
-			     folio_ref_count(folio) ==
-			     folio_expected_ref_count(folio))
+		if (folio_test_hwpoison(folio))
+			return -EHWPOISON;
+		if (gmem_try_freeze(folio))
 			return 0;
 		if (folio_maybe_dma_pinned(folio) || tries == GMEM_REF_TRIES)
 			return -EAGAIN;
@@ -192,83 +224,139 @@ static int gmem_expect_refs(struct gmem_conversion *conv, struct folio *folio,
 	}
 }
 
-static void gmem_unfreeze_range(struct inode *inode, pgoff_t start, pgoff_t last)
+static void gmem_unfreeze_run(struct inode *inode, const struct gmem_run *run)
 {
+	XA_STATE(xas, &inode->i_mapping->i_pages, run->start);
 	struct folio *folio;
-	unsigned long index;
 
-	xa_for_each_range(&inode->i_mapping->i_pages, index, folio, start,
-			  last) {
-		folio_ref_unfreeze(folio, folio_nr_pages(folio));
-		cond_resched();
+	guard(rcu)();
+
+	xas_for_each(&xas, folio, run->last) {
+		if (gmem_is_frozen(folio))
+			folio_ref_unfreeze(folio, folio_nr_pages(folio));
+		gmem_xas_resched(&xas);
 	}
 }
 
-/* Unfreeze what is frozen of the runs before page @end. */
-static void gmem_unfreeze_runs(struct gmem_conversion *conv, pgoff_t end)
+/* Unfreeze whatever is frozen. */
+static void gmem_unfreeze_runs(struct gmem_conversion *conv)
 {
 	struct gmem_run *run;
 
-	for (run = conv->runs; run < conv->end; run++) {
-		if (run->shared)
-			continue;
-		if (run->start >= end)
-			break;
-		gmem_unfreeze_range(conv->inode, run->start,
-				    min(run->last, end - 1));
-	}
+	for (run = conv->runs; run < conv->end; run++)
+		if (!run->shared)
+			gmem_unfreeze_run(conv->inode, run);
 }
 
-/* Step 4 for every run to private: look, zap, freeze. */
-static int gmem_check_refs(struct gmem_conversion *conv, bool freeze)
+static int gmem_freeze_run(struct gmem_conversion *conv,
+			   const struct gmem_run *run)
 {
+	XA_STATE(xas, &conv->inode->i_mapping->i_pages, run->start);
 	struct folio *folio;
-	struct gmem_run *run;
-	unsigned long index;
-	int ret;
+	int ret = 0;
 
-	for (run = conv->runs; run < conv->end; run++) {
-		if (run->shared)
-			continue;
-		xa_for_each_range(&conv->inode->i_mapping->i_pages, index,
-				  folio, run->start, run->last) {
-			ret = signal_pending(current) ? -EINTR :
-				gmem_expect_refs(conv, folio, freeze);
-			if (ret) {
-				if (freeze)
-					gmem_unfreeze_runs(conv, index);
-				return gmem_refuse(conv, index, ret);
-			}
-			cond_resched();
+	guard(rcu)();
+
+	xas_for_each(&xas, folio, run->last) {
+		if (signal_pending(current))
+			return -EINTR;
+		if (!gmem_try_freeze(folio)) {
+			xas_pause(&xas);
+			rcu_read_unlock();
+			ret = gmem_wait_to_freeze(conv, folio);
+			rcu_read_lock();
+			if (ret)
+				return gmem_refuse(conv, folio->index, ret);
 		}
+		conv->host_maps |= folio_mapped(folio);
+		gmem_xas_resched(&xas);
 	}
 	return 0;
 }
 
-static void gmem_zap_host(struct gmem_conversion *conv)
+/* Freeze what the host does not map, look at the rest. */
+static int gmem_freeze_unmapped(struct gmem_conversion *conv)
 {
 	struct gmem_run *run;
+	int ret;
 
+	conv->host_maps = false;
 	for (run = conv->runs; run < conv->end; run++) {
 		if (run->shared)
 			continue;
-		unmap_mapping_pages(conv->inode->i_mapping, run->start,
-				    run->last - run->start + 1, false);
-		cond_resched();
+		ret = gmem_freeze_run(conv, run);
+		if (ret)
+			return ret;
 	}
+	return 0;
 }
 
+/* Faults are held off, so a folio that has no mapping does not get one. */
+static bool gmem_host_maps(struct inode *inode, const struct gmem_run *run)
+{
+	XA_STATE(xas, &inode->i_mapping->i_pages, run->start);
+	struct folio *folio;
+
+	guard(rcu)();
+
+	xas_for_each(&xas, folio, run->last) {
+		if (folio_mapped(folio))
+			return true;
+		gmem_xas_resched(&xas);
+	}
+	return false;
+}
+
+/* The run that has page @index, or else the next one. */
+static struct gmem_run *gmem_find_run(struct gmem_conversion *conv,
+				      pgoff_t index)
+{
+	struct gmem_run *first = conv->runs, *end = conv->end;
+
+	while (first < end) {
+		struct gmem_run *middle = first + (end - first) / 2;
+
+		if (middle->last < index)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	return first;
+}
+
+static bool gmem_next_to_zap(void *data, pgoff_t *start, pgoff_t *last)
+{
+	struct gmem_conversion *conv = data;
+	struct gmem_run *run;
+
+	for (run = gmem_find_run(conv, *start); run < conv->end; run++) {
+		if (run->shared || !gmem_host_maps(conv->inode, run))
+			continue;
+		*start = max(*start, run->start);
+		*last = run->last;
+		return true;
+	}
+	return false;
+}
+
+static void gmem_zap_host(struct gmem_conversion *conv)
+{
+	unmap_mapping_ranges(conv->inode->i_mapping, gmem_next_to_zap, conv);
+}
+
+/* Step 4 for every run to private; on failure nothing is frozen. */
 static int gmem_freeze_runs(struct gmem_conversion *conv)
 {
 	int ret;
 
-	/* First without touching host mappings, which a refusal would cost. */
-	ret = gmem_check_refs(conv, false);
+	ret = gmem_freeze_unmapped(conv);
+	if (!ret && conv->host_maps) {
+		gmem_zap_host(conv);
+		ret = gmem_freeze_unmapped(conv);
+	}
 	if (ret)
-		return ret;
-
-	gmem_zap_host(conv);
-	return gmem_check_refs(conv, true);
+		gmem_unfreeze_runs(conv);
+	return ret;
 }
 
 /* The architecture takes its protection off pages that become shared. */
@@ -293,7 +381,7 @@ static void gmem_store_state(struct gmem_conversion *conv)
 	for (run = conv->runs; run < conv->end; run++)
 		if (!run->shared)
 			gmem_state_store(state, run);
-	gmem_unfreeze_runs(conv, ULONG_MAX);
+	gmem_unfreeze_runs(conv);
 
 	for (run = conv->runs; run < conv->end; run++) {
 		if (!run->shared)
@@ -310,7 +398,7 @@ static int gmem_prepare(struct gmem_conversion *conv)
 
 	ret = gmem_reserve_state(conv);
 	if (ret)
-		goto err_coalesce;
+		return ret;
 
 	ret = gmem_populate_runs(conv);
 	if (ret)
@@ -331,8 +419,6 @@ err_abort:
 	gmem_event_abort(&conv->event);
 err_undo_populate:
 	gmem_populate_runs_done(conv, false);
-err_coalesce:
-	gmem_coalesce_state(conv);
 	return ret;
 }
 
@@ -373,7 +459,7 @@ static int gmem_convert_locked(struct gmem_conversion *conv)
 	gmem_commit(conv);
 
 	gmem_populate_runs_done(conv, true);
-	gmem_coalesce_state(conv);
+	gmem_state_free_unused(&GMEM_I(conv->inode)->state);
 	return 0;
 }
 
@@ -407,7 +493,7 @@ static int gmem_convert(struct inode *inode, struct gmem_run *ranges,
 	ret = gmem_convert_locked(&conv);
 	filemap_invalidate_unlock(inode->i_mapping);
 
-	kvfree(conv.runs);
+	gmem_free_runs(&conv);
 	if (ret && conv.has_error_index)
 		*error_offset = (u64)conv.error_index << PAGE_SHIFT;
 	return ret;
@@ -458,22 +544,22 @@ static int gmem_convert_vector(struct inode *inode,
 			       const struct kvm_gmem_convert *args,
 			       u64 *error_offset)
 {
-	struct gmem_run *runs;
+	struct gmem_run *runs, one_run;
 	int ret;
 
 	if (args->flags || args->reserved || !args->nr_ranges ||
 	    args->nr_ranges > KVM_GMEM_CONVERT_MAX_RANGES)
 		return -EINVAL;
 
-	runs = kvmalloc_array(args->nr_ranges, sizeof(*runs),
-			      GFP_KERNEL_ACCOUNT);
+	runs = args->nr_ranges == 1 ? &one_run : gmem_alloc_runs(args->nr_ranges);
 	if (!runs)
 		return -ENOMEM;
 
 	ret = gmem_read_ranges(inode, args, runs);
 	if (!ret)
 		ret = gmem_convert(inode, runs, args->nr_ranges, error_offset);
-	kvfree(runs);
+	if (runs != &one_run)
+		kvfree(runs);
 	return ret;
 }
 

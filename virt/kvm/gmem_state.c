@@ -2,20 +2,23 @@
 /*
  * Shareability of a guest_memfd: which page is shared and which is private.
  *
- * The state is a set of runs in a maple tree, so its size follows the number of
- * runs and not the number of pages. Writers hold the inode's invalidate lock
- * exclusively, readers of runs hold it in any mode, and a single page can be
- * looked up under RCU.
+ * The file is cut into chunks of 2 MiB. Most have only pages of one state, and
+ * are a value in an xarray, or nothing at all if it is the state that the file
+ * was created with. A chunk that has both, or had, is a bitmap: 96 bytes, so the
+ * state of 1 GiB takes 48 KiB at most, in whatever pattern it is converted. The
+ * cost of a change does not depend on the number of runs.
  *
- * A change must not fail once it has been decided. A maple tree stores without
- * allocating exactly then when an entry with the same bounds exists, so a change
- * has two steps: gmem_state_reserve() cuts the entries at the bounds of a run,
- * which may fail and changes no state, and gmem_state_store() exchanges the
- * entry. gmem_state_coalesce() joins equal neighbours afterwards; when there is
- * no memory for that they stay apart, which costs memory and nothing else:
- * everything that reads runs joins them.
+ * Writers hold the inode's invalidate lock exclusively, readers of runs hold it in
+ * any mode, and a single page can be looked up under RCU.
+ *
+ * A change must not fail once it has been decided, so it has two steps:
+ * gmem_state_reserve() makes the bitmaps and the slots that a run needs, which may
+ * fail and changes no state, and gmem_state_store() then only writes to them.
  */
+#include <linux/bitmap.h>
+#include <linux/find.h>
 #include <linux/kernel.h>
+#include <linux/rcupdate.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -24,19 +27,53 @@
 
 #include "gmem_state.h"
 
-enum {
-	GMEM_ENTRY_PRIVATE,
-	GMEM_ENTRY_SHARED,
+#define GMEM_CHUNK_SHIFT	9
+#define GMEM_CHUNK_PAGES	(1UL << GMEM_CHUNK_SHIFT)
+
+/**
+ * struct gmem_chunk - The pages of a chunk, one by one
+ * @next: On the list of unused chunks; single lookups can still be reading @shared
+ * @rcu: To free it
+ * @shared: One bit per page
+ */
+struct gmem_chunk {
+	union {
+		struct gmem_chunk *next;
+		struct rcu_head rcu;
+	};
+	DECLARE_BITMAP(shared, GMEM_CHUNK_PAGES);
 };
 
-static void *gmem_entry(bool shared)
+/* An entry of the xarray that stands for a whole chunk. */
+static bool gmem_entry_is_uniform(void *entry)
 {
-	return xa_mk_value(shared ? GMEM_ENTRY_SHARED : GMEM_ENTRY_PRIVATE);
+	return !entry || xa_is_value(entry);
 }
 
-static bool gmem_entry_is_shared(void *entry)
+static bool gmem_entry_is_shared(struct gmem_state *state, void *entry)
 {
-	return entry == gmem_entry(true);
+	return entry ? xa_to_value(entry) : state->initially_shared;
+}
+
+/* The entry that has page @index. */
+static void *gmem_load_chunk(struct gmem_state *state, pgoff_t index)
+{
+	return xa_load(&state->chunks, index >> GMEM_CHUNK_SHIFT);
+}
+
+static bool gmem_chunk_is_shared(struct gmem_state *state,
+				 struct gmem_chunk *chunk, pgoff_t index)
+{
+	if (gmem_entry_is_uniform(chunk))
+		return gmem_entry_is_shared(state, chunk);
+	return test_bit(index % GMEM_CHUNK_PAGES, chunk->shared);
+}
+
+/* The first page of the file at or after @index that is not in the chunk. */
+static pgoff_t gmem_chunk_end(struct gmem_state *state, pgoff_t index)
+{
+	return min(round_down(index, GMEM_CHUNK_PAGES) + GMEM_CHUNK_PAGES,
+		   state->nr_pages);
 }
 
 /**
@@ -46,8 +83,8 @@ static bool gmem_entry_is_shared(void *entry)
  */
 void gmem_state_init_once(struct gmem_state *state, struct rw_semaphore *lock)
 {
-	mt_init_flags(&state->mt, MT_FLAGS_LOCK_EXTERN | MT_FLAGS_USE_RCU);
-	mt_set_external_lock(&state->mt, lock);
+	xa_init_flags(&state->chunks, XA_FLAGS_ACCOUNT);
+	state->unused = NULL;
 	state->lock = lock;
 	state->nr_pages = 0;
 }
@@ -57,37 +94,26 @@ void gmem_state_init_once(struct gmem_state *state, struct rw_semaphore *lock)
  * @state: State made by gmem_state_init_once()
  * @nr_pages: Size of the file, not 0
  * @shared: Initial state
- *
- * Context: Takes the lock of the state.
- * Return: 0 or -ENOMEM.
  */
-int gmem_state_init(struct gmem_state *state, pgoff_t nr_pages, bool shared)
+void gmem_state_init(struct gmem_state *state, pgoff_t nr_pages, bool shared)
 {
-	MA_STATE(mas, &state->mt, 0, nr_pages - 1);
-	int ret;
-
-	down_write(state->lock);
-	ret = mas_store_gfp(&mas, gmem_entry(shared), GFP_KERNEL_ACCOUNT);
-	if (!ret)
-		state->nr_pages = nr_pages;
-	up_write(state->lock);
-	return ret;
+	state->initially_shared = shared;
+	state->nr_pages = nr_pages;
 }
 
 /**
  * gmem_state_destroy - Free what the state holds
  * @state: State that nobody reads any more
- *
- * Context: Takes the lock of the state.
  */
 void gmem_state_destroy(struct gmem_state *state)
 {
-	if (!state->nr_pages)
-		return;
+	unsigned long index;
+	void *entry;
 
-	down_write(state->lock);
-	__mt_destroy(&state->mt);
-	up_write(state->lock);
+	xa_for_each(&state->chunks, index, entry)
+		if (!gmem_entry_is_uniform(entry))
+			kfree(entry);
+	xa_destroy(&state->chunks);
 }
 
 /**
@@ -101,7 +127,37 @@ void gmem_state_destroy(struct gmem_state *state)
  */
 bool gmem_state_is_shared(struct gmem_state *state, pgoff_t index)
 {
-	return gmem_entry_is_shared(mtree_load(&state->mt, index));
+	guard(rcu)();
+
+	return gmem_chunk_is_shared(state, gmem_load_chunk(state, index), index);
+}
+
+/* The first page from @index to @end, of the chunk, that is not @shared, or @end. */
+static pgoff_t gmem_chunk_next(struct gmem_state *state,
+			       struct gmem_chunk *chunk, pgoff_t index,
+			       pgoff_t end, bool shared)
+{
+	unsigned long bit = index % GMEM_CHUNK_PAGES;
+
+	if (gmem_entry_is_uniform(chunk))
+		return gmem_entry_is_shared(state, chunk) == shared ? end : index;
+
+	if (shared)
+		bit = find_next_zero_bit(chunk->shared, GMEM_CHUNK_PAGES, bit);
+	else
+		bit = find_next_bit(chunk->shared, GMEM_CHUNK_PAGES, bit);
+	return min(round_down(index, GMEM_CHUNK_PAGES) + bit, end);
+}
+
+/* The next page after a chunk that is in the state that the file began with. */
+static pgoff_t gmem_skip_initial(struct gmem_state *state, pgoff_t index,
+				 pgoff_t last)
+{
+	unsigned long nr = index >> GMEM_CHUNK_SHIFT;
+
+	if (!xa_find(&state->chunks, &nr, last >> GMEM_CHUNK_SHIFT, XA_PRESENT))
+		return last + 1;
+	return max(nr << GMEM_CHUNK_SHIFT, index);
 }
 
 /**
@@ -111,14 +167,14 @@ bool gmem_state_is_shared(struct gmem_state *state, pgoff_t index)
  * @last: The run is clipped to end here, inclusive
  * @run: Out: from @start to the last page of equal state
  *
- * Context: The lock of the state is held.
+ * Context: The lock of the state is held. May sleep.
  * Return: False when @start is beyond @last or the file.
  */
 bool gmem_state_next_run(struct gmem_state *state, pgoff_t start, pgoff_t last,
 			 struct gmem_run *run)
 {
-	MA_STATE(mas, &state->mt, start, start);
-	void *first, *entry;
+	struct gmem_chunk *chunk;
+	pgoff_t index, end;
 
 	lockdep_assert_held(state->lock);
 
@@ -126,34 +182,105 @@ bool gmem_state_next_run(struct gmem_state *state, pgoff_t start, pgoff_t last,
 		return false;
 	last = min(last, state->nr_pages - 1);
 
-	first = mas_find(&mas, last);
 	run->start = start;
-	run->shared = gmem_entry_is_shared(first);
-	do {
-		run->last = min(mas.last, last);
-		entry = mas_find(&mas, last);
-	} while (entry == first && run->last < last);
+	chunk = gmem_load_chunk(state, start);
+	run->shared = gmem_chunk_is_shared(state, chunk, start);
+	for (index = start;;) {
+		end = gmem_chunk_end(state, index);
+		index = gmem_chunk_next(state, chunk, index, end, run->shared);
+		if (index < end || index > last)
+			break;
+		if (run->shared == state->initially_shared)
+			index = gmem_skip_initial(state, index, last);
+		if (index > last)
+			break;
+		chunk = gmem_load_chunk(state, index);
+		cond_resched();
+	}
+	run->last = min(index - 1, last);
 	return true;
+}
+
+/* Whether the run is all of the chunk that has page @index. */
+static bool gmem_run_covers(struct gmem_state *state, const struct gmem_run *run,
+			    pgoff_t index)
+{
+	return run->start <= round_down(index, GMEM_CHUNK_PAGES) &&
+	       run->last >= gmem_chunk_end(state, index) - 1;
+}
+
+static int gmem_reserve_chunk(struct gmem_state *state,
+			      const struct gmem_run *run, pgoff_t index)
+{
+	unsigned long nr = index >> GMEM_CHUNK_SHIFT;
+	void *entry = gmem_load_chunk(state, index);
+	bool shared;
+	int ret;
+
+	if (!gmem_entry_is_uniform(entry) ||
+	    (entry && gmem_run_covers(state, run, index)))
+		return 0;
+
+	shared = gmem_entry_is_shared(state, entry);
+	if (gmem_run_covers(state, run, index)) {
+		entry = xa_mk_value(shared);
+	} else {
+		struct gmem_chunk *chunk;
+
+		chunk = kmalloc_obj(*chunk, GFP_KERNEL_ACCOUNT);
+		if (!chunk)
+			return -ENOMEM;
+		if (shared)
+			bitmap_fill(chunk->shared, GMEM_CHUNK_PAGES);
+		else
+			bitmap_zero(chunk->shared, GMEM_CHUNK_PAGES);
+		entry = chunk;
+	}
+
+	ret = xa_err(xa_store(&state->chunks, nr, entry, GFP_KERNEL_ACCOUNT));
+	if (ret && !xa_is_value(entry))
+		kfree(entry);
+	return ret;
 }
 
 /**
  * gmem_state_reserve - Make sure that storing a run needs no memory
  * @state: State of a convertible file
- * @run: A run whose pages all have the same state; @run->shared is not used
+ * @run: The run; @run->shared is not used
  *
- * Changes no state. There is nothing to undo when the change is given up, but
- * gmem_state_coalesce() gives the memory back.
+ * Changes no state, and there is nothing to undo when the change is given up.
  *
  * Context: The lock of the state is held exclusively. May sleep.
  * Return: 0 or -ENOMEM.
  */
 int gmem_state_reserve(struct gmem_state *state, const struct gmem_run *run)
 {
-	MA_STATE(mas, &state->mt, run->start, run->last);
-	bool shared = gmem_state_is_shared(state, run->start);
+	pgoff_t index;
+	int ret;
 
 	lockdep_assert_held_write(state->lock);
-	return mas_store_gfp(&mas, gmem_entry(shared), GFP_KERNEL_ACCOUNT);
+
+	for (index = run->start; index <= run->last;
+	     index = gmem_chunk_end(state, index)) {
+		ret = gmem_reserve_chunk(state, run, index);
+		if (ret)
+			return ret;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* All of a chunk: its slot was reserved, or a bitmap is in it. */
+static void gmem_store_chunk(struct gmem_state *state, pgoff_t index, bool shared)
+{
+	struct gmem_chunk *old;
+
+	old = xa_store(&state->chunks, index >> GMEM_CHUNK_SHIFT,
+		       xa_mk_value(shared), GFP_NOWAIT);
+	if (gmem_entry_is_uniform(old))
+		return;
+	old->next = state->unused;
+	state->unused = old;
 }
 
 /**
@@ -162,55 +289,54 @@ int gmem_state_reserve(struct gmem_state *state, const struct gmem_run *run)
  * @run: Run for which gmem_state_reserve() succeeded under the same hold of the
  *	lock, with the new state
  *
- * Allocates nothing and cannot fail: the entry has the bounds of the run.
- *
- * Context: The lock of the state is held exclusively.
- */
-void gmem_state_store(struct gmem_state *state, const struct gmem_run *run)
-{
-	MA_STATE(mas, &state->mt, run->start, run->last);
-
-	lockdep_assert_held_write(state->lock);
-	mas_store(&mas, gmem_entry(run->shared));
-}
-
-/**
- * gmem_state_coalesce - Join a run with its neighbours of equal state
- * @state: State of a convertible file
- * @run: Run with the state that it has now
- *
- * Saves memory when there is memory for it; readers see no difference.
+ * Allocates nothing and cannot fail. Followed by gmem_state_free_unused().
  *
  * Context: The lock of the state is held exclusively. May sleep.
  */
-void gmem_state_coalesce(struct gmem_state *state, const struct gmem_run *run)
+void gmem_state_store(struct gmem_state *state, const struct gmem_run *run)
 {
-	MA_STATE(mas, &state->mt, run->start, run->start);
-	void *entry = gmem_entry(gmem_state_is_shared(state, run->start));
-	pgoff_t start = run->start;
-	pgoff_t last = run->last;
+	struct gmem_chunk *chunk;
+	unsigned long first, nr;
+	pgoff_t index, end;
 
 	lockdep_assert_held_write(state->lock);
 
-	if (start) {
-		mas_set(&mas, start - 1);
-		if (mas_walk(&mas) == entry)
-			start = mas.index;
-	}
-	if (last < state->nr_pages - 1) {
-		mas_set(&mas, last + 1);
-		if (mas_walk(&mas) == entry)
-			last = mas.last;
-	}
-	if (start == run->start && last == run->last) {
-		mas_set(&mas, start);
-		mas_walk(&mas);
-		if (mas.index == start && mas.last == last)
-			return;
-	}
+	for (index = run->start; index <= run->last; index = end) {
+		end = gmem_chunk_end(state, index);
+		cond_resched();
+		if (gmem_run_covers(state, run, index)) {
+			gmem_store_chunk(state, index, run->shared);
+			continue;
+		}
 
-	mas_set_range(&mas, start, last);
-	mas_store_gfp(&mas, entry, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+		chunk = gmem_load_chunk(state, index);
+		first = index % GMEM_CHUNK_PAGES;
+		nr = min(end - 1, run->last) - index + 1;
+		if (run->shared)
+			bitmap_set(chunk->shared, first, nr);
+		else
+			bitmap_clear(chunk->shared, first, nr);
+	}
+}
+
+/**
+ * gmem_state_free_unused - Free what gmem_state_store() replaced
+ * @state: State of a convertible file
+ *
+ * Freeing by RCU can allocate, which a store must not.
+ *
+ * Context: The lock of the state is held exclusively.
+ */
+void gmem_state_free_unused(struct gmem_state *state)
+{
+	struct gmem_chunk *chunk;
+
+	lockdep_assert_held_write(state->lock);
+
+	while ((chunk = state->unused)) {
+		state->unused = chunk->next;
+		kfree_rcu(chunk, rcu);
+	}
 }
 
 static int gmem_run_cmp(const void *a, const void *b)
@@ -234,7 +360,12 @@ int gmem_merge_ranges(struct gmem_run *ranges, unsigned long *nr)
 {
 	unsigned long i, out = 0;
 
-	sort(ranges, *nr, sizeof(*ranges), gmem_run_cmp, NULL);
+	for (i = 1; i < *nr; i++)
+		if (ranges[i].start < ranges[i - 1].start)
+			break;
+	/* Requests usually come in order. */
+	if (i < *nr)
+		sort(ranges, *nr, sizeof(*ranges), gmem_run_cmp, NULL);
 
 	for (i = 1; i < *nr; i++) {
 		struct gmem_run *prev = &ranges[out];
@@ -258,14 +389,15 @@ int gmem_merge_ranges(struct gmem_run *ranges, unsigned long *nr)
  * @ranges: Ranges of the request, merged by gmem_merge_ranges()
  * @nr: Number of @ranges
  * @runs: Out: the runs whose state differs from their target, ascending, with
- *	the target in @shared; NULL to only count them
+ *	the target in @shared
+ * @max_runs: Room in @runs, further runs are only counted
  *
  * Context: The lock of the state is held. May sleep.
  * Return: Number of runs.
  */
 unsigned long gmem_state_diff(struct gmem_state *state,
 			      const struct gmem_run *ranges, unsigned long nr,
-			      struct gmem_run *runs)
+			      struct gmem_run *runs, unsigned long max_runs)
 {
 	unsigned long i, nr_runs = 0;
 	struct gmem_run run;
@@ -277,10 +409,9 @@ unsigned long gmem_state_diff(struct gmem_state *state,
 			index = run.last + 1;
 			if (run.shared == ranges[i].shared)
 				continue;
-			if (runs) {
-				run.shared = ranges[i].shared;
+			run.shared = ranges[i].shared;
+			if (nr_runs < max_runs)
 				runs[nr_runs] = run;
-			}
 			nr_runs++;
 			cond_resched();
 		}

@@ -15,7 +15,6 @@
 #include <linux/fault-inject.h>
 #include <linux/fs.h>
 #include <linux/kvm.h>
-#include <linux/maple_tree.h>
 #include <linux/prandom.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
@@ -23,7 +22,9 @@
 
 #include "gmem_state.h"
 
-#define TEST_MAX_PAGES	512
+/* Three whole chunks and a bit of another one. */
+#define TEST_CHUNK	512UL
+#define TEST_MAX_PAGES	(3 * TEST_CHUNK + 77)
 #define TEST_STEPS	600
 /* Every how many steps each page is looked up on its own. */
 #define TEST_FULL_CHECK	16
@@ -65,7 +66,7 @@ static struct gmem_test *gmem_test_create(struct kunit *test, pgoff_t nr_pages,
 		bitmap_set(t->model, 0, nr_pages);
 
 	gmem_state_init_once(&t->state, &t->lock);
-	KUNIT_ASSERT_EQ(test, 0, gmem_state_init(&t->state, nr_pages, shared));
+	gmem_state_init(&t->state, nr_pages, shared);
 	KUNIT_ASSERT_EQ(test, 0,
 			kunit_add_action_or_reset(test, gmem_test_destroy, t));
 	return t;
@@ -159,43 +160,16 @@ static void gmem_test_check(struct kunit *test, struct gmem_test *t)
 				    "page %lu", i);
 }
 
-static unsigned long gmem_test_count_entries(struct gmem_test *t)
+/* How many chunks are kept page by page. */
+static unsigned long gmem_test_count_bitmaps(struct gmem_test *t)
 {
-	MA_STATE(mas, &t->state.mt, 0, 0);
-	unsigned long nr = 0;
+	unsigned long index, nr = 0;
 	void *entry;
 
-	mas_for_each(&mas, entry, ULONG_MAX)
-		nr++;
+	xa_for_each(&t->state.chunks, index, entry)
+		if (!xa_is_value(entry))
+			nr++;
 	return nr;
-}
-
-static unsigned long gmem_test_count_runs(struct gmem_test *t)
-{
-	pgoff_t index = 0, last = t->state.nr_pages - 1;
-	struct gmem_run run;
-	unsigned long nr;
-
-	for (nr = 0; index <= last; nr++) {
-		gmem_model_run(t, index, last, &run);
-		index = run.last + 1;
-	}
-	return nr;
-}
-
-/* Whether storing the run takes memory, in the words of the maple tree. */
-static bool gmem_test_store_needs_memory(struct kunit *test,
-					 struct gmem_test *t,
-					 const struct gmem_run *run)
-{
-	MA_STATE(mas, &t->state.mt, run->start, run->last);
-	bool needs;
-
-	KUNIT_ASSERT_EQ(test, 0, mas_preallocate(&mas, xa_mk_value(run->shared),
-						 GFP_KERNEL));
-	needs = mas.alloc || mas.sheaf;
-	mas_destroy(&mas);
-	return needs;
 }
 
 #if defined(CONFIG_FAILSLAB) && defined(CONFIG_FAULT_INJECTION_DEBUG_FS)
@@ -206,8 +180,8 @@ static bool gmem_test_store_needs_memory(struct kunit *test,
  * @saved: The knobs before
  * @saved_ignore_gfp_wait: Likewise
  *
- * current->fail_nth is not enough here: it fails one allocation, and the maple
- * tree tries twice, the first time without reclaim.
+ * current->fail_nth is not enough here: it fails one allocation, and an xarray
+ * tries twice, the first time without reclaim.
  */
 struct gmem_test_famine {
 	struct fault_attr *failslab;
@@ -292,45 +266,32 @@ static void gmem_test_famine_end(struct gmem_test_famine *famine)
 }
 #endif
 
-/* How a change ends. Each way has to leave what the model says. */
-enum gmem_test_end {
-	END_COMMIT,
-	END_GIVE_UP,
-	/* From here on there is no memory to coalesce. */
-	END_COMMIT_NO_COALESCE,
-	END_GIVE_UP_NO_COALESCE,
-	NR_ENDS,
-};
-
-/* One change, in the steps in which guest_memfd makes it. */
+/* One change, in the steps in which guest_memfd makes it, or given up half way. */
 static void gmem_test_change(struct kunit *test, struct gmem_test *t,
-			     const struct gmem_run *range,
-			     enum gmem_test_end end,
+			     const struct gmem_run *range, bool commit,
 			     struct gmem_test_famine *famine)
 {
-	bool commit = end == END_COMMIT || end == END_COMMIT_NO_COALESCE;
 	unsigned long i, nr;
 
-	nr = gmem_state_diff(&t->state, range, 1, t->runs);
+	nr = gmem_state_diff(&t->state, range, 1, t->runs,
+			     ARRAY_SIZE(t->runs));
 	for (i = 0; i < nr; i++)
 		KUNIT_ASSERT_EQ(test, 0,
 				gmem_state_reserve(&t->state, &t->runs[i]));
+	if (!commit)
+		return;
 
-	for (i = 0; commit && i < nr; i++) {
-		/* C2: what is reserved is stored without memory. */
-		KUNIT_ASSERT_FALSE(test,
-				   gmem_test_store_needs_memory(test, t,
-								&t->runs[i]));
-		if (famine)
-			gmem_test_famine_begin(famine);
+	/* C2: what is reserved is stored without memory. */
+	if (famine)
+		gmem_test_famine_begin(famine);
+	for (i = 0; i < nr; i++) {
 		gmem_state_store(&t->state, &t->runs[i]);
-		if (famine)
-			gmem_test_famine_end(famine);
 		gmem_model_set(t, &t->runs[i]);
 	}
-
-	for (i = 0; end < END_COMMIT_NO_COALESCE && i < nr; i++)
-		gmem_state_coalesce(&t->state, &t->runs[i]);
+	if (famine)
+		gmem_test_famine_end(famine);
+	gmem_state_free_unused(&t->state);
+	KUNIT_ASSERT_NULL(test, t->state.unused);
 }
 
 /* A new file is one run of the state that was asked for. */
@@ -347,7 +308,7 @@ static void gmem_state_test_initial(struct kunit *test)
 		t = gmem_test_create(test, nr_pages, i % 2);
 		down_read(&t->lock);
 		gmem_test_check(test, t);
-		KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+		KUNIT_EXPECT_TRUE(test, xa_empty(&t->state.chunks));
 
 		/* Beyond the file there is nothing, and runs end with it. */
 		KUNIT_EXPECT_FALSE(test, gmem_state_next_run(&t->state, nr_pages,
@@ -370,43 +331,42 @@ static void gmem_state_test_destroy_unused(struct kunit *test)
 	init_rwsem(&t->lock);
 	gmem_state_init_once(&t->state, &t->lock);
 	gmem_state_destroy(&t->state);
-	KUNIT_EXPECT_TRUE(test, mtree_empty(&t->state.mt));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->state.chunks));
 }
 
-/* C8: every range of a small file, in both directions, from every side. */
+/* C8: every range around the ends of chunks, in both directions. */
 static void gmem_state_test_edges(struct kunit *test)
 {
-	const pgoff_t nr_pages = 6;
+	static const pgoff_t edges[] = {
+		0, 1, TEST_CHUNK - 1, TEST_CHUNK, TEST_CHUNK + 1,
+		2 * TEST_CHUNK - 1, 2 * TEST_CHUNK, 3 * TEST_CHUNK - 1,
+		3 * TEST_CHUNK, TEST_MAX_PAGES - 2, TEST_MAX_PAGES - 1,
+	};
 	struct gmem_test *t;
 	struct gmem_run range;
-	int initial;
+	int initial, i, j;
 
 	for (initial = 0; initial < 2; initial++) {
-		t = gmem_test_create(test, nr_pages, initial);
+		t = gmem_test_create(test, TEST_MAX_PAGES, initial);
 		down_write(&t->lock);
-		for (range.start = 0; range.start < nr_pages; range.start++) {
-			for (range.last = range.start; range.last < nr_pages;
-			     range.last++) {
+		for (i = 0; i < ARRAY_SIZE(edges); i++) {
+			for (j = i; j < ARRAY_SIZE(edges); j++) {
+				range.start = edges[i];
+				range.last = edges[j];
 				range.shared = !initial;
-				gmem_test_change(test, t, &range, END_COMMIT,
-						 NULL);
+				gmem_test_change(test, t, &range, true, NULL);
 				gmem_test_check(test, t);
-				KUNIT_EXPECT_EQ(test, gmem_test_count_runs(t),
-						gmem_test_count_entries(t));
 
 				range.shared = initial;
-				gmem_test_change(test, t, &range, END_COMMIT,
-						 NULL);
+				gmem_test_change(test, t, &range, true, NULL);
 				gmem_test_check(test, t);
-				KUNIT_EXPECT_EQ(test, 1,
-						gmem_test_count_entries(t));
 			}
 		}
 		up_write(&t->lock);
 	}
 }
 
-/* A file of one page is stored without any node of the tree. */
+/* The smallest file. */
 static void gmem_state_test_one_page(struct kunit *test)
 {
 	struct gmem_test *t = gmem_test_create(test, 1, false);
@@ -416,97 +376,59 @@ static void gmem_state_test_one_page(struct kunit *test)
 	down_write(&t->lock);
 	for (i = 0; i < 6; i++) {
 		range.shared = i % 2;
-		gmem_test_change(test, t, &range, i % 4, NULL);
+		gmem_test_change(test, t, &range, i % 3, NULL);
 		gmem_test_check(test, t);
-		KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+		KUNIT_EXPECT_EQ(test, 0, gmem_test_count_bitmaps(t));
 	}
 	up_write(&t->lock);
 }
 
-static void gmem_test_random_changes(struct kunit *test, pgoff_t nr_pages,
-				     bool coalesce)
+static void gmem_test_random_changes(struct kunit *test, pgoff_t nr_pages)
 {
 	struct gmem_test *t = gmem_test_create(test, nr_pages, false);
 	struct gmem_test_famine famine;
 	bool have_famine = gmem_test_famine_init(&famine);
 	struct gmem_run range;
-	pgoff_t index;
 	int i;
 
 	down_write(&t->lock);
 	for (i = 0; i < TEST_STEPS; i++) {
 		gmem_test_random_range(t, nr_pages, &range);
-		gmem_test_change(test, t, &range,
-				 gmem_test_random(t, coalesce ?
-						  END_COMMIT_NO_COALESCE :
-						  NR_ENDS),
+		gmem_test_change(test, t, &range, gmem_test_random(t, 4),
 				 have_famine ? &famine : NULL);
 		gmem_test_check_runs(test, t);
 		if (i % TEST_FULL_CHECK == 0)
 			gmem_test_check(test, t);
-		if (coalesce)
-			KUNIT_ASSERT_EQ(test, gmem_test_count_runs(t),
-					gmem_test_count_entries(t));
+		KUNIT_ASSERT_LE(test, gmem_test_count_bitmaps(t),
+				DIV_ROUND_UP(nr_pages, TEST_CHUNK));
 		cond_resched();
 	}
 
-	/* Whatever was left apart can be joined later. */
-	for (index = 0; index < nr_pages; index = range.last + 1) {
-		gmem_model_run(t, index, nr_pages - 1, &range);
-		gmem_state_coalesce(&t->state, &range);
-	}
+	/* One state for all of the file takes no bitmap. */
+	range = (struct gmem_run) { .last = nr_pages - 1, .shared = true };
+	gmem_test_change(test, t, &range, true, NULL);
+	range.shared = false;
+	gmem_test_change(test, t, &range, true, NULL);
 	gmem_test_check(test, t);
-	KUNIT_EXPECT_EQ(test, gmem_test_count_runs(t),
-			gmem_test_count_entries(t));
+	KUNIT_EXPECT_EQ(test, 0, gmem_test_count_bitmaps(t));
 	up_write(&t->lock);
 }
 
-/* C2, C8: as guest_memfd does it; the tree has one entry for each run. */
+/* C2, C8: as guest_memfd does it, without memory for the store. */
 static void gmem_state_test_random(struct kunit *test)
 {
-	gmem_test_random_changes(test, 2, true);
-	gmem_test_random_changes(test, 67, true);
-	gmem_test_random_changes(test, TEST_MAX_PAGES, true);
-}
-
-/* C2: there is no memory for coalescing; nobody sees a difference. */
-static void gmem_state_test_random_no_coalesce(struct kunit *test)
-{
-	gmem_test_random_changes(test, 67, false);
-	gmem_test_random_changes(test, TEST_MAX_PAGES, false);
-}
-
-/* C2: the tree asks for memory before the reservation, and not after it. */
-static void gmem_state_test_store_needs_no_memory(struct kunit *test)
-{
-	struct gmem_test *t = gmem_test_create(test, TEST_MAX_PAGES, false);
-	struct gmem_run run = { .shared = true };
-
-	down_write(&t->lock);
-	for (run.start = 1; run.start < TEST_MAX_PAGES - 1; run.start += 2) {
-		run.last = run.start;
-		KUNIT_ASSERT_TRUE(test,
-				  gmem_test_store_needs_memory(test, t, &run));
-		KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(&t->state, &run));
-		KUNIT_ASSERT_FALSE(test,
-				   gmem_test_store_needs_memory(test, t, &run));
-		gmem_state_store(&t->state, &run);
-		gmem_model_set(t, &run);
-	}
-	gmem_test_check(test, t);
-
-	/* One store over many entries takes memory too, unless reserved. */
-	run.start = 0;
-	run.last = TEST_MAX_PAGES - 1;
-	KUNIT_EXPECT_TRUE(test, gmem_test_store_needs_memory(test, t, &run));
-	up_write(&t->lock);
+	gmem_test_random_changes(test, 2);
+	gmem_test_random_changes(test, 67);
+	gmem_test_random_changes(test, TEST_CHUNK);
+	gmem_test_random_changes(test, TEST_MAX_PAGES);
 }
 
 /* C2: without memory a reservation fails and changes nothing; a store works. */
-static void gmem_state_test_no_memory(struct kunit *test)
+static void gmem_test_no_memory(struct kunit *test, pgoff_t start, pgoff_t last,
+				unsigned long nr_bitmaps)
 {
-	struct gmem_test *t = gmem_test_create(test, 64, false);
-	struct gmem_run run = { .start = 8, .last = 15, .shared = true };
+	struct gmem_test *t = gmem_test_create(test, TEST_MAX_PAGES, false);
+	struct gmem_run run = { .start = start, .last = last, .shared = true };
 	struct gmem_test_famine famine;
 	int ret;
 
@@ -519,32 +441,35 @@ static void gmem_state_test_no_memory(struct kunit *test)
 	gmem_test_famine_end(&famine);
 	KUNIT_EXPECT_EQ(test, -ENOMEM, ret);
 	gmem_test_check(test, t);
-	KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+	KUNIT_EXPECT_TRUE(test, xa_empty(&t->state.chunks));
 
 	KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(&t->state, &run));
 	gmem_test_check(test, t);
+	KUNIT_EXPECT_EQ(test, nr_bitmaps, gmem_test_count_bitmaps(t));
 	gmem_test_famine_begin(&famine);
 	gmem_state_store(&t->state, &run);
 	gmem_test_famine_end(&famine);
 	gmem_model_set(t, &run);
 	gmem_test_check(test, t);
 
-	/* Back again; there is no memory to coalesce, so three entries stay. */
+	/* Back again: what was made stays, so there is nothing to reserve. */
 	run.shared = false;
 	gmem_test_famine_begin(&famine);
 	ret = gmem_state_reserve(&t->state, &run);
 	gmem_state_store(&t->state, &run);
-	gmem_state_coalesce(&t->state, &run);
 	gmem_test_famine_end(&famine);
-	KUNIT_EXPECT_EQ_MSG(test, 0, ret, "the entry has the bounds already");
+	KUNIT_EXPECT_EQ(test, 0, ret);
 	gmem_model_set(t, &run);
 	gmem_test_check(test, t);
-	KUNIT_EXPECT_EQ(test, 3, gmem_test_count_entries(t));
-
-	gmem_state_coalesce(&t->state, &run);
-	gmem_test_check(test, t);
-	KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
 	up_write(&t->lock);
+}
+
+static void gmem_state_test_no_memory(struct kunit *test)
+{
+	gmem_test_no_memory(test, 8, 15, 1);
+	gmem_test_no_memory(test, TEST_CHUNK - 1, TEST_CHUNK, 2);
+	gmem_test_no_memory(test, TEST_CHUNK, 2 * TEST_CHUNK - 1, 0);
+	gmem_test_no_memory(test, 3 * TEST_CHUNK, TEST_MAX_PAGES - 1, 0);
 }
 
 #define S(first, final) { .start = (first), .last = (final), .shared = true }
@@ -750,22 +675,23 @@ static void gmem_state_test_random_vectors(struct kunit *test)
 				      gmem_model_vector(t, targets, false, want),
 				      ranges, nr);
 
-		nr_diff = gmem_state_diff(&t->state, ranges, nr, NULL);
+		nr_diff = gmem_state_diff(&t->state, ranges, nr, NULL, 0);
 		KUNIT_ASSERT_EQ(test, nr_diff,
-				gmem_state_diff(&t->state, ranges, nr, t->runs));
+				gmem_state_diff(&t->state, ranges, nr, t->runs,
+						ARRAY_SIZE(t->runs)));
 		gmem_test_expect_runs(test, want,
 				      gmem_model_vector(t, targets, true, want),
 				      t->runs, nr_diff);
 
 		for (i = 0; i < nr; i++)
-			gmem_test_change(test, t, &ranges[i], END_COMMIT, NULL);
+			gmem_test_change(test, t, &ranges[i], true, NULL);
 		gmem_test_check_runs(test, t);
 		if (step % TEST_FULL_CHECK == 0)
 			gmem_test_check(test, t);
 
 		/* C7: asking again changes nothing. */
 		KUNIT_ASSERT_EQ(test, 0,
-				gmem_state_diff(&t->state, ranges, nr, NULL));
+				gmem_state_diff(&t->state, ranges, nr, NULL, 0));
 		cond_resched();
 	}
 	up_write(&t->lock);
@@ -779,32 +705,59 @@ static void gmem_state_test_reserve_all(struct kunit *test)
 	struct gmem_run every = { .start = 0, .last = TEST_MAX_PAGES - 1,
 				  .shared = true };
 	struct gmem_run run = { .shared = true };
-	unsigned long i, nr;
+	struct gmem_test_famine famine;
+
+	if (!gmem_test_famine_init(&famine))
+		kunit_skip(test, "needs FAILSLAB and FAULT_INJECTION_DEBUG_FS");
 
 	down_write(&t->lock);
 	for (run.start = 0; run.start < TEST_MAX_PAGES; run.start += 3) {
 		run.last = run.start;
-		gmem_test_change(test, t, &run, END_COMMIT, NULL);
+		gmem_test_change(test, t, &run, true, NULL);
 	}
 
-	nr = gmem_state_diff(&t->state, &every, 1, t->runs);
-	KUNIT_ASSERT_GT(test, nr, 100);
-	for (i = 0; i < nr; i++)
-		KUNIT_ASSERT_EQ(test, 0,
-				gmem_state_reserve(&t->state, &t->runs[i]));
-	for (i = 0; i < nr; i++) {
-		KUNIT_ASSERT_FALSE(test,
-				   gmem_test_store_needs_memory(test, t,
-								&t->runs[i]));
-		gmem_state_store(&t->state, &t->runs[i]);
-		gmem_model_set(t, &t->runs[i]);
-	}
+	KUNIT_ASSERT_GT(test, gmem_state_diff(&t->state, &every, 1, NULL, 0), 100);
+	gmem_test_change(test, t, &every, true, &famine);
 	gmem_test_check(test, t);
-	for (i = 0; i < nr; i++)
-		gmem_state_coalesce(&t->state, &t->runs[i]);
-	gmem_test_check(test, t);
-	KUNIT_EXPECT_EQ(test, 1, gmem_test_count_entries(t));
+	KUNIT_ASSERT_EQ(test, 0, gmem_state_diff(&t->state, &every, 1, NULL, 0));
 	up_write(&t->lock);
+}
+
+/* A run is as long as it is, over chunks of every kind. */
+static void gmem_state_test_long_runs(struct kunit *test)
+{
+	struct gmem_run run = { .start = 1000 * TEST_CHUNK + 5, .shared = true };
+	struct rw_semaphore *lock;
+	struct gmem_state *state;
+	struct gmem_run got;
+
+	state = kunit_kzalloc(test, sizeof(*state), GFP_KERNEL);
+	lock = kunit_kzalloc(test, sizeof(*lock), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, state);
+	KUNIT_ASSERT_NOT_NULL(test, lock);
+	init_rwsem(lock);
+	gmem_state_init_once(state, lock);
+	gmem_state_init(state, 1UL << 40, false);
+
+	down_write(lock);
+	run.last = 3000 * TEST_CHUNK + 7;
+	KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(state, &run));
+	gmem_state_store(state, &run);
+	gmem_state_free_unused(state);
+
+	KUNIT_EXPECT_TRUE(test, gmem_state_next_run(state, 0, ULONG_MAX, &got));
+	KUNIT_EXPECT_FALSE(test, got.shared);
+	KUNIT_EXPECT_EQ(test, run.start - 1, got.last);
+	KUNIT_EXPECT_TRUE(test, gmem_state_next_run(state, run.start, ULONG_MAX,
+						    &got));
+	KUNIT_EXPECT_TRUE(test, got.shared);
+	KUNIT_EXPECT_EQ(test, run.last, got.last);
+	KUNIT_EXPECT_TRUE(test, gmem_state_next_run(state, run.last + 1,
+						    ULONG_MAX, &got));
+	KUNIT_EXPECT_FALSE(test, got.shared);
+	KUNIT_EXPECT_EQ(test, (1UL << 40) - 1, got.last);
+	up_write(lock);
+	gmem_state_destroy(state);
 }
 
 static struct kunit_case gmem_state_test_cases[] = {
@@ -813,10 +766,9 @@ static struct kunit_case gmem_state_test_cases[] = {
 	KUNIT_CASE(gmem_state_test_edges),
 	KUNIT_CASE(gmem_state_test_one_page),
 	KUNIT_CASE_SLOW(gmem_state_test_random),
-	KUNIT_CASE_SLOW(gmem_state_test_random_no_coalesce),
-	KUNIT_CASE(gmem_state_test_store_needs_no_memory),
 	KUNIT_CASE(gmem_state_test_no_memory),
 	KUNIT_CASE(gmem_state_test_reserve_all),
+	KUNIT_CASE(gmem_state_test_long_runs),
 	KUNIT_CASE_PARAM(gmem_state_test_merge, gmem_merge_gen_params),
 	KUNIT_CASE(gmem_state_test_merge_many),
 	KUNIT_CASE_SLOW(gmem_state_test_random_vectors),

@@ -5,7 +5,7 @@
  * batches are compared. Each claim is a test, with its limit.
  */
 #include <errno.h>
-#include <stdarg.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +27,7 @@
 /**
  * struct side - One side of a comparison
  * @name: What is done
+ * @prepare: NULL, or what comes before each call and is not measured
  * @op: Does it once; the number of calls so far tells which way to convert
  * @arg: For @op
  * @calls: Number of calls so far
@@ -34,6 +35,7 @@
  */
 struct side {
 	const char *name;
+	void (*prepare)(void *arg, unsigned long call);
 	void (*op)(void *arg, unsigned long call);
 	void *arg;
 	unsigned long calls;
@@ -57,12 +59,19 @@ static int compare_doubles(const void *a, const void *b)
 
 static double run_batch(struct side *side, int batch)
 {
-	double start = now();
+	double start = now(), unmeasured = 0;
 	int i;
 
-	for (i = 0; i < batch; i++)
+	for (i = 0; i < batch; i++) {
+		if (side->prepare) {
+			double began = now();
+
+			side->prepare(side->arg, side->calls);
+			unmeasured += now() - began;
+		}
 		side->op(side->arg, side->calls++);
-	return (now() - start) / batch;
+	}
+	return (now() - start - unmeasured) / batch;
 }
 
 /* Measure all sides by turns. */
@@ -160,8 +169,8 @@ static void bench_one_page(void)
 	struct plain_vm plain;
 	struct gmem_vm vm;
 	struct side sides[] = {
-		{ "KVM_SET_MEMORY_ATTRIBUTES, one page", set_attributes, &plain },
-		{ "KVM_GMEM_CONVERT, one page", convert_page, &vm },
+		{ "KVM_SET_MEMORY_ATTRIBUTES, one page", NULL, set_attributes, &plain },
+		{ "KVM_GMEM_CONVERT, one page", NULL, convert_page, &vm },
 	};
 
 	plain_vm_create(&plain);
@@ -176,11 +185,57 @@ static void bench_one_page(void)
 	plain_vm_destroy(&plain);
 }
 
-/* Every second page of the file, scattered. */
+/**
+ * struct vector - Scattered pages: every second one of the first half of a file
+ * @vm: The file, and a guest that is running all the time
+ * @ranges: Those pages
+ * @thread: Runs the guest
+ * @order: What it is to do
+ */
 struct vector {
-	int gmem_fd;
+	struct gmem_vm vm;
 	struct kvm_gmem_range ranges[MAX_RANGES];
+	pthread_t thread;
+	enum { RUN, TOUCH, STOP } order;
 };
+
+#define VECTOR_SIZE	(2 * MAX_RANGES * GMEM_PAGE_SIZE)
+#define RUN_SIZE	(16 * GMEM_PAGE_SIZE)
+
+static void *vector_guest(void *arg)
+{
+	struct vector *vector = arg;
+
+	for (;;) {
+		switch (__atomic_load_n(&vector->order, __ATOMIC_ACQUIRE)) {
+		case RUN:
+			must("guest", gmem_vm_fill(&vector->vm, VECTOR_SIZE,
+						   RUN_SIZE, 2));
+			break;
+		case TOUCH:
+			must("guest", gmem_vm_fill(&vector->vm, 0, VECTOR_SIZE,
+						   1));
+			__atomic_store_n(&vector->order, RUN, __ATOMIC_RELEASE);
+			break;
+		case STOP:
+			return NULL;
+		}
+	}
+}
+
+/* Guest, and host where it may, have touched every page. */
+static void vector_touch(void *arg, unsigned long call)
+{
+	struct vector *vector = arg;
+	bool shared = !(call % 2);
+	size_t i;
+
+	__atomic_store_n(&vector->order, TOUCH, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&vector->order, __ATOMIC_ACQUIRE) == TOUCH)
+		usleep(100);
+	for (i = 0; shared && i < VECTOR_SIZE; i += GMEM_PAGE_SIZE)
+		*(volatile __u8 *)(vector->vm.mem + i);
+}
 
 static void vector_direct(struct vector *vector, unsigned long call)
 {
@@ -200,7 +255,7 @@ static void convert_vector(void *arg, unsigned long call)
 
 	vector_direct(vector, call);
 	must("KVM_GMEM_CONVERT",
-	     gmem_convert_vec(vector->gmem_fd, vector->ranges, MAX_RANGES, NULL));
+	     gmem_convert_vec(vector->vm.gmem_fd, vector->ranges, MAX_RANGES, NULL));
 }
 
 static void convert_singly(void *arg, unsigned long call)
@@ -211,30 +266,59 @@ static void convert_singly(void *arg, unsigned long call)
 	vector_direct(vector, call);
 	for (i = 0; i < MAX_RANGES; i++)
 		must("KVM_GMEM_CONVERT",
-		     gmem_convert_vec(vector->gmem_fd, &vector->ranges[i], 1,
+		     gmem_convert_vec(vector->vm.gmem_fd, &vector->ranges[i], 1,
 				      NULL));
 }
 
-static void bench_vector(bool guest_maps)
+static struct vector vector;
+
+static void vector_create(void)
 {
-	size_t size = 2 * MAX_RANGES * GMEM_PAGE_SIZE;
-	static struct vector vector;
-	struct gmem_vm vm;
+	size_t size = VECTOR_SIZE + RUN_SIZE;
+
+	must("VM", gmem_vm_create(&vector.vm, size, GMEM_VM_SHARED));
+	must("allocation", gmem_allocate(vector.vm.gmem_fd, 0, size));
+}
+
+/* What the engine saves. */
+static void bench_vector(void)
+{
 	struct side sides[] = {
-		{ "1024 requests of one page", convert_singly, &vector },
-		{ "one request of 1024 pages", convert_vector, &vector },
+		{ "1024 requests of one page", NULL, convert_singly, &vector },
+		{ "one request of 1024 pages", NULL, convert_vector, &vector },
 	};
 
-	must("VM", gmem_vm_create(&vm, size, GMEM_VM_SHARED));
-	must("allocation", gmem_allocate(vm.gmem_fd, 0, size));
-	if (guest_maps)
-		must("guest", gmem_vm_fill(&vm, 0, size, 1));
-	vector.gmem_fd = vm.gmem_fd;
+	vector_create();
+	measure(sides, 2, 2);
+	ksft_print_msg("nobody maps the pages: %.2f times\n",
+		       sides[1].median / sides[0].median);
+	gmem_vm_destroy(&vector.vm);
+}
+
+/* What everybody saves: TLB flushes, interruptions of the guest. */
+static void bench_live_vector(void)
+{
+	struct side sides[] = {
+		{ "1024 requests of one page, guest running", vector_touch,
+		  convert_singly, &vector },
+		{ "one request of 1024 pages, guest running", vector_touch,
+		  convert_vector, &vector },
+	};
+
+	vector_create();
+	if (pthread_create(&vector.thread, NULL, vector_guest, &vector))
+		must("thread", -EAGAIN);
 
 	measure(sides, 2, 2);
 	claim("a vector of 1024, against single requests",
 	      sides[1].median / sides[0].median, 1.0 / 3);
-	gmem_vm_destroy(&vm);
+
+	while (__atomic_load_n(&vector.order, __ATOMIC_ACQUIRE) != RUN)
+		;
+	__atomic_store_n(&vector.order, STOP, __ATOMIC_RELEASE);
+	pthread_join(vector.thread, NULL);
+	__atomic_store_n(&vector.order, RUN, __ATOMIC_RELEASE);
+	gmem_vm_destroy(&vector.vm);
 }
 
 /* A file of @nr_runs runs, and a page in the middle of them. */
@@ -285,10 +369,14 @@ static void bench_runs(void)
 	struct many_runs many[4];
 	struct gmem_vm vms[4];
 	struct side sides[] = {
-		{ "one page of a file of 10^2 runs", convert_middle, &many[0] },
-		{ "one page of a file of 10^3 runs", convert_middle, &many[1] },
-		{ "one page of a file of 10^4 runs", convert_middle, &many[2] },
-		{ "one page of a file of 10^5 runs", convert_middle, &many[3] },
+		{ "one page of a file of 10^2 runs", NULL,
+		  convert_middle, &many[0] },
+		{ "one page of a file of 10^3 runs", NULL,
+		  convert_middle, &many[1] },
+		{ "one page of a file of 10^4 runs", NULL,
+		  convert_middle, &many[2] },
+		{ "one page of a file of 10^5 runs", NULL,
+		  convert_middle, &many[3] },
 	};
 	int i;
 
@@ -300,18 +388,41 @@ static void bench_runs(void)
 		gmem_vm_destroy(&vms[i]);
 }
 
-int main(void)
+static const struct {
+	const char *name;
+	void (*run)(void);
+	int nr_claims;
+} benches[] = {
+	{ "page", bench_one_page, 1 },
+	{ "vector", bench_vector, 0 },
+	{ "live-vector", bench_live_vector, 1 },
+	{ "runs", bench_runs, 1 },
+};
+
+/* All of them, or those named by the arguments. */
+static bool wanted(const char *name, int argc, char **argv)
+{
+	int i;
+
+	for (i = 1; i < argc; i++)
+		if (!strcmp(name, argv[i]))
+			return true;
+	return argc == 1;
+}
+
+int main(int argc, char **argv)
 {
 	const char *missing = gmem_vm_missing();
+	size_t i, nr = 0;
 
 	ksft_print_header();
 	if (missing)
 		ksft_exit_skip("%s\n", missing);
-	ksft_set_plan(4);
-
-	bench_one_page();
-	bench_vector(false);
-	bench_vector(true);
-	bench_runs();
+	for (i = 0; i < ARRAY_SIZE(benches); i++)
+		nr += wanted(benches[i].name, argc, argv) * benches[i].nr_claims;
+	ksft_set_plan(nr);
+	for (i = 0; i < ARRAY_SIZE(benches); i++)
+		if (wanted(benches[i].name, argc, argv))
+			benches[i].run();
 	ksft_finished();
 }
