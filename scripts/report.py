@@ -7,16 +7,21 @@ usage: report.py [--results FILE] RUN-DIRECTORY...
 A run's tests.log has "@begin NAME LIMIT", the test's output, "@end NAME STATUS SECONDS" per test.
 Its console.log, if there is one, is searched for whatever a healthy kernel never prints. What
 tests/baseline/NAME says a test achieves on the unpatched kernel is what it has to achieve here.
+Before the summary comes a table: which tests show which requirement of tests/requirements.txt.
 The last line is "N passed, N failed, N skipped".
 """
 
 import argparse
 import collections
+import fnmatch
 import pathlib
 import re
 import sys
 
-BASELINE = pathlib.Path(__file__).parent.parent / "tests" / "baseline"
+TESTS = pathlib.Path(__file__).parent.parent / "tests"
+BASELINE = TESTS / "baseline"
+REQUIREMENTS = TESTS / "requirements.txt"
+WIDTH = 100                             # of the table of requirements
 RESULT = re.compile(r"^(\s*)(ok|not ok) (\d+)(?: -)?\s*(.*?)\s*(?:#\s*(.*))?$")
 PLAN = re.compile(r"^(\s*)1\.\.(\d+)\s*(#.*)?$")
 SPLAT = re.compile(
@@ -175,6 +180,61 @@ def read_run(run):
             yield name, limit, [], None
 
 
+def requirements():
+    """tests/requirements.txt as {id: [pattern of tests whose names cannot carry the id]}."""
+    wanted, last = {}, None
+    for line in REQUIREMENTS.open() if REQUIREMENTS.exists() else []:
+        if line[0] == "#" or not line.strip():
+            continue
+        if line[0].isspace():
+            wanted[last].append(line.strip())
+        else:
+            last = line.split()[0]
+            wanted[last] = []
+    return wanted
+
+
+def shown(wanted, label):
+    """The ids that a test shows: those in its name, and those that list it."""
+    words = set(re.split(r"[^A-Z0-9]", label.upper()))
+    return [i for i, patterns in wanted.items()
+            if i in words or any(fnmatch.fnmatchcase(label, p) for p in patterns)]
+
+
+def short(label, i, wanted):
+    """A test's fixture and the part of its name that has the id i, or the last, without ids."""
+    parts = label.split()[-1].split(".")
+    part = next((p for p in reversed(parts) if i in p.upper().split("_")), parts[-1])
+    part = "_".join(word for word in part.split("_") if word.upper() not in wanted)
+    part = part.removeprefix(f"{parts[0]}_test_")   # as KUnit's are called
+    return part if parts[0] in (part, "global", "-") else f"{parts[0]}.{part}"
+
+
+def coverage(written):
+    """The lines of the table: each id, how its tests ended, and what they are called."""
+    wanted = requirements()
+    count = {i: collections.Counter() for i in wanted}
+    names = {i: {} for i in wanted}
+    for line in written:
+        status, label = line.split(" ", 1)
+        for i in shown(wanted, label):
+            count[i][status] += 1
+            names[i].setdefault(short(label, i, wanted))
+    if not any(count.values()):
+        return []                       # a run of other tests only
+    lines = []
+    for i in wanted:
+        if not count[i]:
+            lines.append(f"{i:4} no test")
+            continue
+        notes = [f"{count[i]['pass']:3} passed"]
+        notes += [f"{count[i][s]} {w}" for s, w in (("fail", "failed"), ("skip", "skipped"))
+                  if count[i][s]]
+        line = f"{i:4} {', '.join(notes)}: {', '.join(names[i])}"
+        lines.append(line if len(line) <= WIDTH else line[:WIDTH - 3] + "...")
+    return lines
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=pathlib.Path)
@@ -233,6 +293,10 @@ def main():
             print(f"-- {label}" + (f": {why}" if why else ""))
             for line in text[-80:]:
                 print(f"   {line}")
+    table = coverage(written)
+    if table:
+        print("\n== Requirements, and the tests that show them")
+        print(*table, sep="\n")
     if args.results:
         args.results.write_text("".join(f"{line}\n" for line in written))
     print(f"\n{total['pass']} passed, {total['fail']} failed, {total['skip']} skipped")

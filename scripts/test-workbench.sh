@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Tests tree, refresh and series on a kernel of five files; prints KTAP, takes seconds.
+# Tests tree, refresh and series on a kernel of five files, and what report.py makes of a run;
+# prints KTAP, takes seconds.
 
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
@@ -124,3 +125,39 @@ is "the series applies to a pristine tree" scripts/test-series.sh
 sed -i 's/^+three/+drei/' "$repo/patches/7.3/0001-mm-one.patch"
 is "a patch edited by hand" scripts/tree.sh
 is "arrives" grep -qx drei build/linux/mm/a.c
+
+# A run of two programs, and three requirements.
+run=$tmp/run
+mkdir -p "$run" "$repo/tests"
+cat > "$repo/tests/requirements.txt" <<- 'END'
+	# comment
+
+	C1	one
+	    kunit suite.whole_*
+	C10	ten
+	M2	two
+END
+cat > "$run/tests.log" <<- 'END'
+	@begin first 10
+	1..4
+	ok 1 fixture.variant.C1_M2_follows
+	ok 2 fixture.other.C1_M2_follows
+	not ok 3 fixture.M2_fails
+	ok 4 fixture.M2_absent # SKIP no device
+	@end first 1 2
+	@begin kunit 10
+	1..3
+	ok 1 suite.whole_requests
+	ok 2 suite.gmem_c1_lower
+	ok 3 suite.c100
+	@end kunit 0 1
+END
+printf '%s\n' 'first 10 x' 'kunit 10 y' > "$run/suite"
+report() { scripts/report.py "$run" > "$tmp/report" || true; grep -x -- "$1" "$tmp/report"; }
+report_lacks() { ! report "$1"; }
+is "a requirement has its tests" report 'C1     4 passed: fixture.follows, suite.whole_requests, suite.gmem_lower'
+is "one has none" report 'C10  no test'
+is "one has failures" report 'M2     2 passed, 1 failed, 1 skipped: fixture.follows, fixture.fails, fixture.absent'
+is "the last line is the summary" bash -c "tail -n 1 '$tmp/report' | grep -qx '5 passed, 1 failed, 1 skipped'"
+sed -i 's/C1_M2_//; /M2_/d; /c1_/d; /whole/d; s/1\.\.[43]/1..1/' "$run/tests.log"
+is "no table for tests of other things" report_lacks '== Requirements.*'

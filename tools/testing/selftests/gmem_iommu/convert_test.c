@@ -320,7 +320,7 @@ TEST_F(contents, C11_never_written)
 }
 
 /* C12: a punched page is as if never written, in the same state. */
-TEST_F(contents, C12_punch_hole)
+TEST_F(contents, C11_C12_punch_hole)
 {
 	struct rig *rig = &self->rig;
 	size_t i;
@@ -567,7 +567,7 @@ static void expect_refused(struct __test_metadata *_metadata, struct rig *rig,
 	rig_check(_metadata, rig);
 }
 
-TEST_F(held, C4_exact_offset)
+TEST_F(held, C1_C4_C8_exact_offset)
 {
 	static const size_t held[] = { 16, 17, 40, 62, 63 };
 	struct kvm_gmem_range range = {
@@ -607,7 +607,7 @@ TEST_F(held, C4_exact_offset)
 }
 
 /* C1: in a vector of both directions; the first of two holders is named. */
-TEST_F(held, C4_vector)
+TEST_F(held, C1_C4_vector)
 {
 	const struct kvm_gmem_range ranges[] = {
 		{ .offset = PAGES(100), .size = PAGES(20), .target = PRIVATE },
@@ -807,7 +807,7 @@ static int convert_by_any(unsigned int *rand, int gmem_fd,
 #define NR_ROUNDS	300
 #define MAX_RANGES	24
 
-TEST_F_TIMEOUT(random, C1_vectors, 300)
+TEST_F_TIMEOUT(random, C1_C10_C11_C15_vectors, 300)
 {
 	struct kvm_gmem_range ranges[MAX_RANGES];
 	size_t round, i, nr, done = 0, refused = 0;

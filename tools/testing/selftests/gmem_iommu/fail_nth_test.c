@@ -470,7 +470,7 @@ static void undo_convert(struct rig *rig)
 	convert_mixed(rig, true);
 }
 
-TEST_F_TIMEOUT(rig, C1_convert, 300)
+TEST_F_TIMEOUT(rig, C1_C2_N2_convert, 300)
 {
 	const struct call call = { run_convert, undo_convert, 2 };
 
@@ -487,14 +487,14 @@ static int run_to_shared(struct rig *rig)
 	return gmem_set_attributes2(rig->vm.gmem_fd, 0, FILE_SIZE, 0, NULL);
 }
 
-TEST_F_TIMEOUT(rig, M6_to_private, 300)
+TEST_F_TIMEOUT(rig, C1_C2_M6_to_private, 300)
 {
 	const struct call call = { run_to_private, set_states, 0 };
 
 	sweep(_metadata, &self->rig, &call);
 }
 
-TEST_F_TIMEOUT(rig, C11_to_shared, 300)
+TEST_F_TIMEOUT(rig, C1_C2_C11_to_shared, 300)
 {
 	const struct call call = { run_to_shared, set_states, 0 };
 
@@ -511,7 +511,7 @@ static void undo_emptied(struct rig *rig)
 		gmem_punch_hole(rig->vm.gmem_fd, PAGES(i), PAGES(1));
 }
 
-TEST_F_TIMEOUT(rig, M11_to_shared_allocates, 300)
+TEST_F_TIMEOUT(rig, C1_C2_M11_to_shared_allocates, 300)
 {
 	const struct call call = { run_to_shared, undo_emptied, 16 };
 	struct rig *rig = &self->rig;
@@ -539,7 +539,7 @@ static int run_create(struct rig *rig)
 	return new_fd < 0 ? new_fd : 0;
 }
 
-TEST_F_TIMEOUT(rig, C2_create, 300)
+TEST_F_TIMEOUT(rig, U7_create, 300)
 {
 	const struct call call = { run_create, undo_new_fd, 3 };
 
@@ -555,7 +555,7 @@ static int run_bind(struct rig *rig)
 	return new_fd < 0 ? new_fd : 0;
 }
 
-TEST_F_TIMEOUT(rig, M3_bind, 300)
+TEST_F_TIMEOUT(rig, U7_bind, 300)
 {
 	const struct call call = { run_bind, undo_new_fd, 3, true };
 
@@ -577,7 +577,7 @@ static int run_bind_punched(struct rig *rig)
 	return new_fd < 0 ? new_fd : 0;
 }
 
-TEST_F_TIMEOUT(rig, M11_bind_empty_file, 300)
+TEST_F_TIMEOUT(rig, M11_U7_bind_empty_file, 300)
 {
 	const struct call call = { run_bind_punched, undo_new_fd, 16, true };
 
@@ -602,7 +602,7 @@ static void undo_nothing(struct rig *rig)
 {
 }
 
-TEST_F_TIMEOUT(rig, U4_query, 300)
+TEST_F_TIMEOUT(rig, U4_U7_query, 300)
 {
 	const struct call call = { run_query, undo_nothing, 0 };
 

@@ -801,8 +801,8 @@ TEST_F(mirror, M7_C7_counters)
 	EXPECT_MIRROR();
 }
 
-/* C4, N5: a pin refuses; the mirror stays whole and is told of the abort. */
-TEST_F(mirror, C4_refused_conversion_changes_nothing)
+/* A pin refuses; the mirror stays whole and is told of the abort. */
+TEST_F(mirror, C1_C4_N1_refused_conversion_changes_nothing)
 {
 	struct env *env = &self->env;
 	int pin;

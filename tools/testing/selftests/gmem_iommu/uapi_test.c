@@ -531,11 +531,11 @@ FIXTURE_VARIANT(info)
 #define INFO_SIZE	sizeof(struct gmem_iommu_info)
 
 FIXTURE_VARIANT_ADD(info, exact) CASE(0);
-FIXTURE_VARIANT_ADD(info, long_zero) CASE(0, POKE32(info.size, INFO_SIZE + 8));
-FIXTURE_VARIANT_ADD(info, long_tail)
+FIXTURE_VARIANT_ADD(info, U2_long_zero) CASE(0, POKE32(info.size, INFO_SIZE + 8));
+FIXTURE_VARIANT_ADD(info, U2_long_tail)
 	CASE(E2BIG, POKE32(info.size, INFO_SIZE + 8), POKE_TAIL(gmem_iommu_info));
-FIXTURE_VARIANT_ADD(info, short) CASE(EINVAL, POKE32(info.size, INFO_SIZE - 8));
-FIXTURE_VARIANT_ADD(info, no_size) CASE(EINVAL, POKE32(info.size, 0));
+FIXTURE_VARIANT_ADD(info, U2_short) CASE(EINVAL, POKE32(info.size, INFO_SIZE - 8));
+FIXTURE_VARIANT_ADD(info, U2_no_size) CASE(EINVAL, POKE32(info.size, 0));
 
 FIXTURE_SETUP(info)
 {
@@ -580,16 +580,16 @@ FIXTURE_VARIANT(bind)
 #define BIND_SIZE	sizeof(struct gmem_iommu_bind)
 
 FIXTURE_VARIANT_ADD(bind, exact) CASE(0);
-FIXTURE_VARIANT_ADD(bind, long_zero) CASE(0, POKE32(bind.size, BIND_SIZE + 8));
-FIXTURE_VARIANT_ADD(bind, long_tail)
+FIXTURE_VARIANT_ADD(bind, U2_long_zero) CASE(0, POKE32(bind.size, BIND_SIZE + 8));
+FIXTURE_VARIANT_ADD(bind, U2_long_tail)
 	CASE(E2BIG, POKE32(bind.size, BIND_SIZE + 8), POKE_TAIL(gmem_iommu_bind));
-FIXTURE_VARIANT_ADD(bind, short) CASE(EINVAL, POKE32(bind.size, BIND_SIZE - 8));
-FIXTURE_VARIANT_ADD(bind, no_size) CASE(EINVAL, POKE32(bind.size, 0));
-FIXTURE_VARIANT_ADD(bind, reserved) CASE(EOPNOTSUPP, POKE32(bind.__reserved, 1));
+FIXTURE_VARIANT_ADD(bind, U2_short) CASE(EINVAL, POKE32(bind.size, BIND_SIZE - 8));
+FIXTURE_VARIANT_ADD(bind, U2_no_size) CASE(EINVAL, POKE32(bind.size, 0));
+FIXTURE_VARIANT_ADD(bind, U2_reserved) CASE(EOPNOTSUPP, POKE32(bind.__reserved, 1));
 
-FIXTURE_VARIANT_ADD(bind, flags_read)
+FIXTURE_VARIANT_ADD(bind, M10_flags_read)
 	CASE(0, POKE32(bind.flags, GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_FIXED_IOVA));
-FIXTURE_VARIANT_ADD(bind, flags_write)
+FIXTURE_VARIANT_ADD(bind, M10_flags_write)
 	CASE(0, POKE32(bind.flags, GMEM_IOMMU_BIND_WRITE | GMEM_IOMMU_BIND_FIXED_IOVA));
 FIXTURE_VARIANT_ADD(bind, flags_any_iova)
 	CASE(0, POKE32(bind.flags, GMEM_IOMMU_BIND_READ), POKE64(bind.iova, POISON));
@@ -598,8 +598,8 @@ FIXTURE_VARIANT_ADD(bind, flags_no_prot)
 FIXTURE_VARIANT_ADD(bind, flags_none) CASE(EINVAL, POKE32(bind.flags, 0));
 FIXTURE_VARIANT_ADD(bind, flags_unknown) CASE(EOPNOTSUPP, POKE32(bind.flags, 0xf));
 FIXTURE_VARIANT_ADD(bind, flags_high) CASE(EOPNOTSUPP, POKE32(bind.flags, 7 | 1U << 31));
-FIXTURE_VARIANT_ADD(bind, policy_all) CASE(EOPNOTSUPP, POKE32(bind.policy, 1));
-FIXTURE_VARIANT_ADD(bind, policy_high) CASE(EOPNOTSUPP, POKE32(bind.policy, ~0U));
+FIXTURE_VARIANT_ADD(bind, M10_policy_all) CASE(EOPNOTSUPP, POKE32(bind.policy, 1));
+FIXTURE_VARIANT_ADD(bind, M10_policy_high) CASE(EOPNOTSUPP, POKE32(bind.policy, ~0U));
 
 FIXTURE_VARIANT_ADD(bind, gmem_negative) CASE(EBADF, POKE32(bind.gmem_fd, -1));
 FIXTURE_VARIANT_ADD(bind, gmem_closed) CASE(EBADF, POKE_ID(bind.gmem_fd, FD_CLOSED));
@@ -783,11 +783,11 @@ FIXTURE_VARIANT(query)
 #define QUERY_SIZE	sizeof(struct gmem_iommu_query_runs)
 
 FIXTURE_VARIANT_ADD(query, exact) CASE(0);
-FIXTURE_VARIANT_ADD(query, long_zero) CASE(0, POKE32(query.size, QUERY_SIZE + 8));
-FIXTURE_VARIANT_ADD(query, long_tail)
+FIXTURE_VARIANT_ADD(query, U2_long_zero) CASE(0, POKE32(query.size, QUERY_SIZE + 8));
+FIXTURE_VARIANT_ADD(query, U2_long_tail)
 	CASE(E2BIG, POKE32(query.size, QUERY_SIZE + 8), POKE_TAIL(gmem_iommu_query_runs));
-FIXTURE_VARIANT_ADD(query, short) CASE(EINVAL, POKE32(query.size, QUERY_SIZE - 8));
-FIXTURE_VARIANT_ADD(query, no_size) CASE(EINVAL, POKE32(query.size, 0));
+FIXTURE_VARIANT_ADD(query, U2_short) CASE(EINVAL, POKE32(query.size, QUERY_SIZE - 8));
+FIXTURE_VARIANT_ADD(query, U2_no_size) CASE(EINVAL, POKE32(query.size, 0));
 FIXTURE_VARIANT_ADD(query, no_runs) CASE(EINVAL, POKE32(query.nr_runs, 0));
 FIXTURE_VARIANT_ADD(query, many_runs) CASE(0, POKE32(query.nr_runs, ~0U));
 FIXTURE_VARIANT_ADD(query, cursor_first) CASE(0, POKE64(query.cursor, PAGES(2)));
@@ -818,7 +818,7 @@ FIXTURE_TEARDOWN(query)
 {
 }
 
-TEST_F(query, U4_answers)
+TEST_F(query, U4_U7_answers)
 {
 	struct bench *b = &self->b;
 	union request req;
@@ -850,11 +850,11 @@ FIXTURE_VARIANT(stats)
 #define STATS_SIZE	sizeof(struct gmem_iommu_stats)
 
 FIXTURE_VARIANT_ADD(stats, exact) CASE(0);
-FIXTURE_VARIANT_ADD(stats, long_zero) CASE(0, POKE32(stats.size, STATS_SIZE + 8));
-FIXTURE_VARIANT_ADD(stats, long_tail)
+FIXTURE_VARIANT_ADD(stats, U2_long_zero) CASE(0, POKE32(stats.size, STATS_SIZE + 8));
+FIXTURE_VARIANT_ADD(stats, U2_long_tail)
 	CASE(E2BIG, POKE32(stats.size, STATS_SIZE + 8), POKE_TAIL(gmem_iommu_stats));
-FIXTURE_VARIANT_ADD(stats, short) CASE(EINVAL, POKE32(stats.size, STATS_SIZE - 8));
-FIXTURE_VARIANT_ADD(stats, no_size) CASE(EINVAL, POKE32(stats.size, 0));
+FIXTURE_VARIANT_ADD(stats, U2_short) CASE(EINVAL, POKE32(stats.size, STATS_SIZE - 8));
+FIXTURE_VARIANT_ADD(stats, U2_no_size) CASE(EINVAL, POKE32(stats.size, 0));
 FIXTURE_VARIANT_ADD(stats, flags) CASE(EOPNOTSUPP, POKE32(stats.flags, 1));
 
 FIXTURE_SETUP(stats)
@@ -866,7 +866,7 @@ FIXTURE_TEARDOWN(stats)
 {
 }
 
-TEST_F(stats, U4_answers)
+TEST_F(stats, U4_U7_answers)
 {
 	struct bench *b = &self->b;
 	union request req;
@@ -899,17 +899,17 @@ FIXTURE_VARIANT(convert)
 #define CONVERT_SIZE	sizeof(struct kvm_gmem_convert)
 
 FIXTURE_VARIANT_ADD(convert, exact) CASE(0);
-FIXTURE_VARIANT_ADD(convert, long_zero) CASE(0, POKE32(convert.size, CONVERT_SIZE + 8));
-FIXTURE_VARIANT_ADD(convert, page_zero) CASE(0, POKE32(convert.size, GMEM_PAGE_SIZE));
-FIXTURE_VARIANT_ADD(convert, long_tail)
+FIXTURE_VARIANT_ADD(convert, U2_long_zero) CASE(0, POKE32(convert.size, CONVERT_SIZE + 8));
+FIXTURE_VARIANT_ADD(convert, U2_page_zero) CASE(0, POKE32(convert.size, GMEM_PAGE_SIZE));
+FIXTURE_VARIANT_ADD(convert, U2_long_tail)
 	CASE(E2BIG, POKE32(convert.size, CONVERT_SIZE + 8), POKE_TAIL(kvm_gmem_convert));
-FIXTURE_VARIANT_ADD(convert, beyond_page) CASE(E2BIG, POKE32(convert.size, GMEM_PAGE_SIZE + 8));
-FIXTURE_VARIANT_ADD(convert, size_high) CASE(E2BIG, POKE32(convert.size, ~0U));
-FIXTURE_VARIANT_ADD(convert, short) CASE(EINVAL, POKE32(convert.size, CONVERT_SIZE - 8));
-FIXTURE_VARIANT_ADD(convert, no_size) CASE(EINVAL, POKE32(convert.size, 0));
+FIXTURE_VARIANT_ADD(convert, U2_beyond_page) CASE(E2BIG, POKE32(convert.size, GMEM_PAGE_SIZE + 8));
+FIXTURE_VARIANT_ADD(convert, U2_size_high) CASE(E2BIG, POKE32(convert.size, ~0U));
+FIXTURE_VARIANT_ADD(convert, U2_short) CASE(EINVAL, POKE32(convert.size, CONVERT_SIZE - 8));
+FIXTURE_VARIANT_ADD(convert, U2_no_size) CASE(EINVAL, POKE32(convert.size, 0));
 FIXTURE_VARIANT_ADD(convert, flags) CASE(EINVAL, POKE32(convert.flags, 1));
 FIXTURE_VARIANT_ADD(convert, flags_high) CASE(EINVAL, POKE32(convert.flags, 1U << 31));
-FIXTURE_VARIANT_ADD(convert, reserved) CASE(EINVAL, POKE32(convert.reserved, 1));
+FIXTURE_VARIANT_ADD(convert, U2_reserved) CASE(EINVAL, POKE32(convert.reserved, 1));
 FIXTURE_VARIANT_ADD(convert, no_ranges) CASE(EINVAL, POKE32(convert.nr_ranges, 0));
 FIXTURE_VARIANT_ADD(convert, many_ranges) CASE(EINVAL, POKE32(convert.nr_ranges, 1025));
 FIXTURE_VARIANT_ADD(convert, huge_count) CASE(EINVAL, POKE32(convert.nr_ranges, ~0U));
@@ -950,7 +950,7 @@ static void expect_converted(struct __test_metadata *_metadata,
 	}
 }
 
-TEST_F(convert, C3_answers)
+TEST_F(convert, C3_C4_U7_answers)
 {
 	struct bench *b = &self->b;
 	struct kvm_gmem_range *ranges;
@@ -987,7 +987,7 @@ FIXTURE_VARIANT(range)
 FIXTURE_VARIANT_ADD(range, target_none) CASE(EINVAL, POKE32(range.target, 0));
 FIXTURE_VARIANT_ADD(range, target_unknown) CASE(EINVAL, POKE32(range.target, 3));
 FIXTURE_VARIANT_ADD(range, target_high) CASE(EINVAL, POKE32(range.target, ~0U));
-FIXTURE_VARIANT_ADD(range, reserved) CASE(EINVAL, POKE32(range.reserved, 1));
+FIXTURE_VARIANT_ADD(range, U2_reserved) CASE(EINVAL, POKE32(range.reserved, 1));
 FIXTURE_VARIANT_ADD(range, size_zero) CASE(EINVAL, POKE64(range.size, 0));
 FIXTURE_VARIANT_ADD(range, size_one) CASE(EINVAL, POKE64(range.size, 1));
 FIXTURE_VARIANT_ADD(range, size_unaligned)
@@ -1007,19 +1007,19 @@ FIXTURE_VARIANT_ADD(range, wraps)
 FIXTURE_VARIANT_ADD(range, wraps_to_zero)
 	CASE(EINVAL, POKE64(range.offset, -PAGES(1)), POKE64(range.size, PAGES(1)));
 /* C10: overlapping ranges must agree. */
-FIXTURE_VARIANT_ADD(range, conflict_same)
+FIXTURE_VARIANT_ADD(range, C10_conflict_same)
 	CASE(EINVAL, POKE64(range.offset, 0), POKE32(range.target, KVM_GMEM_TARGET_SHARED));
-FIXTURE_VARIANT_ADD(range, conflict_tail)
+FIXTURE_VARIANT_ADD(range, C10_conflict_tail)
 	CASE(EINVAL, POKE64(range.offset, PAGES(3)),
 	     POKE32(range.target, KVM_GMEM_TARGET_SHARED));
-FIXTURE_VARIANT_ADD(range, conflict_inside)
+FIXTURE_VARIANT_ADD(range, C10_conflict_inside)
 	CASE(EINVAL, POKE64(range.offset, PAGES(1)), POKE64(range.size, PAGES(1)),
 	     POKE32(range.target, KVM_GMEM_TARGET_SHARED));
-FIXTURE_VARIANT_ADD(range, conflict_around)
+FIXTURE_VARIANT_ADD(range, C10_conflict_around)
 	CASE(EINVAL, POKE64(range.offset, 0), POKE64(range.size, FILE_SIZE),
 	     POKE32(range.target, KVM_GMEM_TARGET_SHARED));
-FIXTURE_VARIANT_ADD(range, overlap_agrees) CASE(0, POKE64(range.offset, PAGES(2)));
-FIXTURE_VARIANT_ADD(range, touches)
+FIXTURE_VARIANT_ADD(range, C10_overlap_agrees) CASE(0, POKE64(range.offset, PAGES(2)));
+FIXTURE_VARIANT_ADD(range, C10_touches)
 	CASE(0, POKE64(range.offset, PAGES(4)), POKE32(range.target, KVM_GMEM_TARGET_SHARED));
 
 FIXTURE_SETUP(range)
@@ -1032,7 +1032,7 @@ FIXTURE_TEARDOWN(range)
 }
 
 /* C1: whether the good range is before or behind the bad one. */
-TEST_F(range, C1_C3_answers)
+TEST_F(range, C1_C3_U7_answers)
 {
 	struct kvm_gmem_range *ranges, odd;
 	struct bench *b = &self->b;
@@ -1081,8 +1081,8 @@ FIXTURE_VARIANT_ADD(attributes, private_and_more)
 FIXTURE_VARIANT_ADD(attributes, next) CASE(EINVAL, POKE64(attributes.attributes, PRIVATE << 1));
 FIXTURE_VARIANT_ADD(attributes, high) CASE(EINVAL, POKE64(attributes.attributes, 1ULL << 63));
 FIXTURE_VARIANT_ADD(attributes, flags) CASE(EINVAL, POKE64(attributes.flags, 1));
-FIXTURE_VARIANT_ADD(attributes, reserved_first) CASE(EINVAL, POKE64(attributes.reserved[0], 1));
-FIXTURE_VARIANT_ADD(attributes, reserved_last) CASE(EINVAL, POKE64(attributes.reserved[10], 1));
+FIXTURE_VARIANT_ADD(attributes, U2_reserved_first) CASE(EINVAL, POKE64(attributes.reserved[0], 1));
+FIXTURE_VARIANT_ADD(attributes, U2_reserved_last) CASE(EINVAL, POKE64(attributes.reserved[10], 1));
 FIXTURE_VARIANT_ADD(attributes, size_zero) CASE(EINVAL, POKE64(attributes.size, 0));
 FIXTURE_VARIANT_ADD(attributes, size_one) CASE(EINVAL, POKE64(attributes.size, 1));
 FIXTURE_VARIANT_ADD(attributes, size_unaligned)
@@ -1103,7 +1103,7 @@ FIXTURE_TEARDOWN(attributes)
 {
 }
 
-TEST_F(attributes, C15_answers)
+TEST_F(attributes, C3_C15_U7_answers)
 {
 	const struct kvm_gmem_range nothing = { .offset = FILE_SIZE };
 	struct bench *b = &self->b;
@@ -1150,7 +1150,7 @@ FIXTURE_TEARDOWN(not_convertible)
 {
 }
 
-TEST_F(not_convertible, C3_refused)
+TEST_F(not_convertible, C3_U7_refused)
 {
 	struct bench *b = &self->b;
 	union request req;
@@ -1313,9 +1313,9 @@ FIXTURE_VARIANT(dead)
 	enum death death;
 };
 
-FIXTURE_VARIANT_ADD(dead, gmem_closed) { .death = CLOSE_GMEM };
-FIXTURE_VARIANT_ADD(dead, iova_unmapped) { .death = UNMAP_IOVA };
-FIXTURE_VARIANT_ADD(dead, ioas_destroyed) { .death = DESTROY_IOAS };
+FIXTURE_VARIANT_ADD(dead, C12_gmem_closed) { .death = CLOSE_GMEM };
+FIXTURE_VARIANT_ADD(dead, M9_iova_unmapped) { .death = UNMAP_IOVA };
+FIXTURE_VARIANT_ADD(dead, M9_ioas_destroyed) { .death = DESTROY_IOAS };
 
 FIXTURE_SETUP(dead)
 {
