@@ -322,22 +322,6 @@ static void sweep(struct __test_metadata *_metadata, struct rig *rig,
 	EXPECT_LT(call->min, nth);
 }
 
-/* What is there when the call is made. */
-FIXTURE(rig)
-{
-	struct rig rig;
-};
-
-FIXTURE_VARIANT(rig)
-{
-	bool domain;
-	int nr_bindings;
-};
-
-FIXTURE_VARIANT_ADD(rig, alone) { false, 0 };
-FIXTURE_VARIANT_ADD(rig, bound) { false, 2 };
-FIXTURE_VARIANT_ADD(rig, mapped) { true, 2 };
-
 /* Every fourth page is private. */
 static void set_states(struct rig *rig)
 {
@@ -365,14 +349,14 @@ static void write_contents(struct __test_metadata *_metadata, struct rig *rig)
 	}
 }
 
-FIXTURE_SETUP(rig)
+static void setup_rig(struct __test_metadata *_metadata, struct rig *rig,
+		      int nr_bindings, bool domain)
 {
-	struct rig *rig = &self->rig;
 	const char *missing;
 	char path[64];
 	int i;
 
-	missing = variant->nr_bindings ? mirror_missing() : gmem_vm_missing();
+	missing = nr_bindings ? mirror_missing() : gmem_vm_missing();
 	if (!missing)
 		missing = setup_fault_injection();
 	if (missing)
@@ -392,26 +376,25 @@ FIXTURE_SETUP(rig)
 	rig->ioas.iommufd = -1;
 	for (i = 0; i < NR_BINDINGS; i++)
 		rig->bindings[i] = -1;
-	if (!variant->nr_bindings)
+	if (!nr_bindings)
 		return;
 
 	/* Without its scratch page: pinning that one is not what is tested. */
 	ASSERT_EQ(0, ioas_open(&rig->ioas));
 	ASSERT_EQ(0, ioas_unmap(&rig->ioas, IOAS_SCRATCH_IOVA, PAGES(1)));
 	ASSERT_EQ(0, ioas_open_in(&rig->parking, rig->ioas.iommufd));
-	if (create_mock(rig) && variant->domain)
+	if (create_mock(rig) && domain)
 		SKIP(return, "no CONFIG_IOMMUFD_TEST");
-	if (variant->domain)
+	if (domain)
 		ASSERT_EQ(0, attach_mock(rig));
-	for (i = 0; i < variant->nr_bindings; i++) {
+	for (i = 0; i < nr_bindings; i++) {
 		rig->bindings[i] = bind_nth(rig, i);
 		ASSERT_LE(0, rig->bindings[i]);
 	}
 }
 
-FIXTURE_TEARDOWN(rig)
+static void teardown_rig(struct __test_metadata *_metadata, struct rig *rig)
 {
-	struct rig *rig = &self->rig;
 	__u8 page[GMEM_PAGE_SIZE];
 	size_t i;
 
@@ -435,6 +418,90 @@ FIXTURE_TEARDOWN(rig)
 	ioas_close(&rig->ioas);
 	gmem_vm_destroy(&rig->vm);
 	close(rig->nth_fd);
+}
+
+/* The file alone. */
+FIXTURE(file)
+{
+	struct rig rig;
+};
+
+FIXTURE_SETUP(file)
+{
+	setup_rig(_metadata, &self->rig, 0, false);
+}
+
+FIXTURE_TEARDOWN(file)
+{
+	teardown_rig(_metadata, &self->rig);
+}
+
+/* The file, or the file with bindings, or with bindings that are mapped. */
+FIXTURE(rig)
+{
+	struct rig rig;
+};
+
+FIXTURE_VARIANT(rig)
+{
+	bool domain;
+	int nr_bindings;
+};
+
+FIXTURE_VARIANT_ADD(rig, alone) { false, 0 };
+FIXTURE_VARIANT_ADD(rig, bound) { false, NR_BINDINGS };
+FIXTURE_VARIANT_ADD(rig, mapped) { true, NR_BINDINGS };
+
+FIXTURE_SETUP(rig)
+{
+	setup_rig(_metadata, &self->rig, variant->nr_bindings, variant->domain);
+}
+
+FIXTURE_TEARDOWN(rig)
+{
+	teardown_rig(_metadata, &self->rig);
+}
+
+/* What needs the IOAS or a binding. */
+FIXTURE(bound)
+{
+	struct rig rig;
+};
+
+FIXTURE_VARIANT(bound)
+{
+	bool domain;
+};
+
+FIXTURE_VARIANT_ADD(bound, unmapped) { false };
+FIXTURE_VARIANT_ADD(bound, mapped) { true };
+
+FIXTURE_SETUP(bound)
+{
+	setup_rig(_metadata, &self->rig, NR_BINDINGS, variant->domain);
+}
+
+FIXTURE_TEARDOWN(bound)
+{
+	teardown_rig(_metadata, &self->rig);
+}
+
+/* A device that waits in another IOAS. */
+FIXTURE(parked)
+{
+	struct rig rig;
+};
+
+FIXTURE_SETUP(parked)
+{
+	setup_rig(_metadata, &self->rig, NR_BINDINGS, false);
+	if (!_metadata->exit_code && !self->rig.stdev_id)
+		SKIP(return, "no CONFIG_IOMMUFD_TEST");
+}
+
+FIXTURE_TEARDOWN(parked)
+{
+	teardown_rig(_metadata, &self->rig);
 }
 
 /* A vector of both directions that crosses the bindings, and its inverse. */
@@ -511,13 +578,11 @@ static void undo_emptied(struct rig *rig)
 		gmem_punch_hole(rig->vm.gmem_fd, PAGES(i), PAGES(1));
 }
 
-TEST_F_TIMEOUT(rig, C1_C2_M11_to_shared_allocates, 300)
+TEST_F_TIMEOUT(bound, C1_C2_M11_to_shared_allocates, 300)
 {
 	const struct call call = { run_to_shared, undo_emptied, 16 };
 	struct rig *rig = &self->rig;
 
-	if (!variant->nr_bindings)
-		SKIP(return, "only bindings need the memory at once");
 	sweep(_metadata, rig, &call);
 	EXPECT_EQ(NR_PAGES - NR_PAGES / 4, rig->nr_resident);
 
@@ -539,12 +604,10 @@ static int run_create(struct rig *rig)
 	return new_fd < 0 ? new_fd : 0;
 }
 
-TEST_F_TIMEOUT(rig, U7_create, 300)
+TEST_F_TIMEOUT(file, U7_create, 300)
 {
 	const struct call call = { run_create, undo_new_fd, 3 };
 
-	if (variant->nr_bindings)
-		SKIP(return, "does not depend on bindings");
 	sweep(_metadata, &self->rig, &call);
 }
 
@@ -555,12 +618,10 @@ static int run_bind(struct rig *rig)
 	return new_fd < 0 ? new_fd : 0;
 }
 
-TEST_F_TIMEOUT(rig, U7_bind, 300)
+TEST_F_TIMEOUT(bound, U7_bind, 300)
 {
 	const struct call call = { run_bind, undo_new_fd, 3, true };
 
-	if (!variant->nr_bindings)
-		SKIP(return, "needs an IOAS");
 	sweep(_metadata, &self->rig, &call);
 }
 
@@ -577,12 +638,10 @@ static int run_bind_punched(struct rig *rig)
 	return new_fd < 0 ? new_fd : 0;
 }
 
-TEST_F_TIMEOUT(rig, M11_U7_bind_empty_file, 300)
+TEST_F_TIMEOUT(bound, M11_U7_bind_empty_file, 300)
 {
 	const struct call call = { run_bind_punched, undo_new_fd, 16, true };
 
-	if (!variant->nr_bindings)
-		SKIP(return, "needs an IOAS");
 	sweep(_metadata, &self->rig, &call);
 }
 
@@ -602,25 +661,19 @@ static void undo_nothing(struct rig *rig)
 {
 }
 
-TEST_F_TIMEOUT(rig, U4_U7_query, 300)
+TEST_F_TIMEOUT(bound, U4_U7_query, 300)
 {
 	const struct call call = { run_query, undo_nothing, 0 };
 
-	if (!variant->nr_bindings)
-		SKIP(return, "needs a binding");
 	sweep(_metadata, &self->rig, &call);
 }
 
 /* A domain comes and replays both bindings, or does not come. */
-TEST_F_TIMEOUT(rig, M3_attach, 300)
+TEST_F_TIMEOUT(parked, M3_attach, 300)
 {
 	const struct call call = { attach_mock, detach_mock, 10, true };
 	struct rig *rig = &self->rig;
 
-	if (!variant->nr_bindings || variant->domain)
-		SKIP(return, "is about the first domain");
-	if (!rig->stdev_id)
-		SKIP(return, "no CONFIG_IOMMUFD_TEST");
 	sweep(_metadata, rig, &call);
 
 	/* And it works: with the domain there, all of it is checked. */
