@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * U2: the layout of the user API, as every compiler must see it. The header is
- * correct if this file compiles with -fsyntax-only, as C and as C++ (-x c,
- * -x c++), for 64 and for 32 bits (-m32). The Makefile does that.
+ * correct if this file compiles, as C and as C++, for 64 and for 32 bits. The
+ * Makefile does that, each time that it builds the tests.
  *
  * The numbers are written out, not computed: they are the ABI.
  */
@@ -18,6 +18,12 @@
 #define LAYOUT_ASSERT(cond)	extern char layout_assert[(cond) ? 1 : -1]
 #define LAYOUT_FIELD(type, field, offset) \
 	LAYOUT_ASSERT(offsetof(struct type, field) == (offset))
+
+LAYOUT_ASSERT(GMEM_IOMMU_ABI_VERSION == 1);
+LAYOUT_ASSERT(GMEM_IOMMU_POLICY_SHARED_ONLY == 0);
+LAYOUT_ASSERT(KVM_GMEM_CONVERT_MAX_RANGES == 1024);
+LAYOUT_ASSERT(KVM_GMEM_TARGET_SHARED == 1);
+LAYOUT_ASSERT(KVM_GMEM_TARGET_PRIVATE == 2);
 
 LAYOUT_ASSERT(sizeof(struct gmem_iommu_info) == 32);
 LAYOUT_FIELD(gmem_iommu_info, size, 0);
