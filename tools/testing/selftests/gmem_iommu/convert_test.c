@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -523,24 +522,8 @@ static int hold_by_pin(void *addr)
 	return host_pin(addr, PAGES(1));
 }
 
-/* FOLL_GET: a pipe holds the page itself. */
-static int hold_by_vmsplice(void *addr)
-{
-	struct iovec iov = { .iov_base = addr, .iov_len = GMEM_PAGE_SIZE };
-	int fds[2];
-
-	if (pipe(fds))
-		return -errno;
-	if (vmsplice(fds[1], &iov, 1, 0) != GMEM_PAGE_SIZE) {
-		close(fds[0]);
-		fds[0] = -EIO;
-	}
-	close(fds[1]);
-	return fds[0];
-}
-
 FIXTURE_VARIANT_ADD(held, pin) { hold_by_pin };
-FIXTURE_VARIANT_ADD(held, vmsplice) { hold_by_vmsplice };
+FIXTURE_VARIANT_ADD(held, vmsplice) { host_hold };
 
 FIXTURE_SETUP(held)
 {

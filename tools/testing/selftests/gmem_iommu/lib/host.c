@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "mm/gup_test.h"
@@ -103,6 +104,21 @@ int host_pin(void *addr, size_t size)
 		return ret;
 	}
 	return fd;
+}
+
+int host_hold(void *addr)
+{
+	struct iovec iov = { .iov_base = addr, .iov_len = GMEM_PAGE_SIZE };
+	int fds[2];
+
+	if (pipe(fds))
+		return -errno;
+	if (vmsplice(fds[1], &iov, 1, 0) != GMEM_PAGE_SIZE) {
+		close(fds[0]);
+		fds[0] = -EIO;
+	}
+	close(fds[1]);
+	return fds[0];
 }
 
 int host_pfns(const void *addr, __u64 *pfns, size_t npages)

@@ -27,6 +27,13 @@ bool host_faults(const void *addr);	/* reading one byte raises SIGBUS */
 int host_pin(void *addr, size_t size);
 
 /*
+ * Take an ordinary reference (FOLL_GET) to a page, as a direct write does, by
+ * vmsplice(2). Returns a file descriptor that holds it until it is closed, or
+ * -errno.
+ */
+int host_hold(void *addr);
+
+/*
  * Physical pages of @npages pages of the host, from /proc/self/pagemap; needs
  * root. 0 for a page that is not present; touch it before.
  */
