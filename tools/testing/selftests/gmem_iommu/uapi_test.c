@@ -1520,6 +1520,25 @@ TEST_F(live, U7_no_fd_left)
 	expect_bind_works(_metadata, b);
 }
 
+/*
+ * A guest_memfd keeps its VM, so a file without a VM cannot be bound: there is
+ * none. ENODEV is for a listener that comes when the last file is closed; BIND
+ * holds the file while it registers, and never sees it.
+ */
+TEST_F(live, M14_U7_vm_closed)
+{
+	struct bench *b = &self->b;
+
+	ASSERT_EQ(0, close(self->binding));
+	ASSERT_EQ(0, close(b->vm_fd));
+	bench_remember(_metadata, b);
+	expect_bind_works(_metadata, b);
+	EXPECT_EQ(0, gmem_convert(b->gmem_fd, 0, PAGES(2), KVM_GMEM_TARGET_PRIVATE, NULL));
+	EXPECT_STREQ("", gmem_state_read(&b->before, b->witness, b->mem, NR_PAGES));
+	EXPECT_EQ(PAGE_PRIVATE, b->before.page[0]);
+	expect_bind_works(_metadata, b);
+}
+
 /* M11: the memory that a binding would have needed is not left behind either. */
 TEST_F(live, M11_refused_bind_allocates_nothing)
 {
