@@ -12,6 +12,7 @@ source "$(dirname "$0")/lib.sh"
 suites=("$@")
 (( $# )) || suites=(own generic_pt iommufd upstream host)
 image=$("$TOP/scripts/image.sh" debug)
+export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
 
 # on_host FILE: runs a suite here, and writes what the VM would write.

@@ -39,6 +39,11 @@ isnt() {
 		exit 1
 	fi
 }
+# skip NAME WHY
+skip() {
+	number=$((number + 1))
+	echo "ok $number $1 # SKIP $2"
+}
 linux() { git -C "$repo/build/linux" -c user.name=Me -c user.email=me@localhost "$@"; }
 same() { [[ $(cat "$1") == "$2" ]]; }
 
@@ -161,3 +166,16 @@ is "one has failures" report 'M2     2 passed, 1 failed, 1 skipped: fixture.foll
 is "the last line is the summary" bash -c "tail -n 1 '$tmp/report' | grep -qx '5 passed, 1 failed, 1 skipped'"
 sed -i 's/C1_M2_//; /M2_/d; /c1_/d; /whole/d; s/1\.\.[43]/1..1/' "$run/tests.log"
 is "no table for tests of other things" report_lacks '== Requirements.*'
+
+# What the selftests ask for, the kernel that they run on has.
+config=$TOP/tools/testing/selftests/gmem_iommu/config
+lacks() { grep -vxFf "$1" "$2" | sed 's/^/the kernel lacks /'; }
+has_all() { [[ -s $2 ]] && ! lacks "$1" "$2" | grep .; }
+printf 'CONFIG_A=y\nCONFIG_B=m\n' > "$tmp/has"
+printf 'CONFIG_A=y\nCONFIG_B=y\n' > "$tmp/wants"
+isnt "an option that a kernel lacks is found" 'lacks CONFIG_B=y' has_all "$tmp/has" "$tmp/wants"
+if [[ ${GMEM_IOMMU_IMAGE:-} && -e $config ]]; then
+	is "the debug kernel has all that the selftests ask for" has_all "$GMEM_IOMMU_IMAGE/.config" "$config"
+else
+	skip "the debug kernel has all that the selftests ask for" "make check knows the kernel"
+fi
