@@ -3,7 +3,7 @@
  * Conversions as user space sees them: what the host can touch, what the guest
  * reads, what a binding reports; no device.
  *
- * Shows C1, C2, C4, C5, C7 to C12, C14 and C15. C3 is in uapi_test.c, failing
+ * Shows C1, C2, C4, C5, C7 to C12, C14 and C15. C3 is in uapi_convert_test.c, failing
  * allocations are in fail_nth_test.c.
  */
 #define _GNU_SOURCE
