@@ -89,6 +89,8 @@ struct gmem_run {
  *	clipped to the range of the listener.
  * @nr_runs: Number of @runs
  * @error_index: A @prepare that refuses stores the first page index it refuses
+ * @joined: Empty at first, and not used by guest_memfd: for listeners that work
+ *	together on an event, from the @prepare of each to its @abort or @populate
  */
 struct gmem_event {
 	struct inode *inode;
@@ -96,6 +98,7 @@ struct gmem_event {
 	const struct gmem_run *runs;
 	unsigned long nr_runs;
 	pgoff_t error_index;
+	struct list_head joined;
 };
 
 /**

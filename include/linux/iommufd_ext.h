@@ -22,6 +22,7 @@
 #define __LINUX_IOMMUFD_EXT_H
 
 #include <linux/err.h>
+#include <linux/list.h>
 #include <linux/types.h>
 
 struct iommufd_ctx;
@@ -38,6 +39,14 @@ struct iommufd_ext_run {
 	unsigned long index;
 	unsigned long nr;
 	unsigned long pfn;
+};
+
+/**
+ * struct iommufd_ext_txn - A change of one or several ext objects
+ * @exts: Private
+ */
+struct iommufd_ext_txn {
+	struct list_head exts;
 };
 
 /**
@@ -68,35 +77,47 @@ struct iommufd_ext_ops {
  * struct iommufd_ext_stats - What was done in page tables by the commit calls
  * @mapped: Pages mapped, summed over (area, domain) pairs
  * @unmapped: Pages unmapped, likewise
- * @syncs: IOTLB syncs of a domain
- * @failures: Pages that a driver refused to map against its word, see
- *	iommufd_ext_map_run()
+ * @syncs: IOTLB syncs of a domain. One that was done for several objects counts
+ *	in one of them.
+ * @cuts: Leaves that were replaced by smaller ones
+ * @merges: Page tables that were replaced by a leaf
+ * @failures: Runs that a driver refused to map, or to unmap alone, against its
+ *	word: see iommufd_ext_map_run()
  */
 struct iommufd_ext_stats {
 	u64 mapped;
 	u64 unmapped;
 	u64 syncs;
+	u64 cuts;
+	u64 merges;
 	u64 failures;
 };
 
 struct iommufd_ext *iommufd_ext_alloc(const struct iommufd_ext_ops *ops,
 				      void *priv, unsigned long npages,
-				      bool writable);
+				      bool writable,
+				      unsigned long max_leaf_size);
 int iommufd_ext_map(struct iommufd_ext *ext, struct iommufd_ctx *ictx,
 		    u32 ioas_id, unsigned long *iova, bool fixed_iova,
 		    int iommu_prot);
 void iommufd_ext_unmap(struct iommufd_ext *ext);
 void iommufd_ext_put(struct iommufd_ext *ext);
 
+void iommufd_ext_txn_init(struct iommufd_ext_txn *txn);
 void iommufd_ext_lock(struct iommufd_ext *ext, struct lockdep_map *nest);
+void iommufd_ext_join(struct iommufd_ext *ext, struct iommufd_ext_txn *txn);
 void iommufd_ext_unlock(struct iommufd_ext *ext);
 int iommufd_ext_prepare_map(struct iommufd_ext *ext,
 			    const struct iommufd_ext_run *run);
+int iommufd_ext_prepare_unmap(struct iommufd_ext *ext, unsigned long index,
+			      unsigned long nr);
 void iommufd_ext_unmap_range(struct iommufd_ext *ext, unsigned long index,
 			     unsigned long nr);
+void iommufd_ext_revoke_range(struct iommufd_ext *ext, unsigned long index,
+			      unsigned long nr);
 void iommufd_ext_map_run(struct iommufd_ext *ext,
 			 const struct iommufd_ext_run *run);
-void iommufd_ext_sync(struct iommufd_ext *ext);
+void iommufd_ext_sync(struct iommufd_ext_txn *txn);
 void iommufd_ext_get_stats(struct iommufd_ext *ext,
 			   struct iommufd_ext_stats *stats);
 

@@ -314,6 +314,7 @@ int gmem_event_prepare(struct gmem_event *event)
 
 	lockdep_assert_held(&event->inode->i_mapping->invalidate_lock);
 
+	INIT_LIST_HEAD(&event->joined);
 	list_for_each_entry(listener, head, node) {
 		if (!gmem_listener_concerned(listener, event))
 			continue;

@@ -16,10 +16,15 @@
  *
  *  domains_rwsem -> iova_rwsem -> ops_rwsem -> provider's lock -> ext mutex
  *
- * All leaves of an ext area are at most PAGE_SIZE, so every page can be unmapped
- * alone. A change keeps the tables: they are made by iommufd_ext_prepare_map(),
- * which can fail, and freed when an area leaves a domain. Everything between is
- * without allocation.
+ * A change has two steps. What can fail comes first: iommufd_ext_prepare_map()
+ * makes the tables, and iommufd_ext_prepare_unmap() cuts the leaves at the ends of
+ * the range, which changes no translation. What follows does not allocate: leaves
+ * are cleared or written, and those that fit together again are merged. Tables
+ * that are empty stay until an area leaves the domain, or a leaf takes their place.
+ *
+ * Many objects can be changed by one transaction, struct iommufd_ext_txn, with one
+ * IOTLB sync of each domain: each object has a gather per domain, and those of the
+ * same domain are put together when the transaction is synced.
  *
  * As the PFNs cannot be read back for another domain or an access, an ext area
  * has no storage_domain and is never in the domains_itree.
@@ -28,10 +33,12 @@
 #include <linux/iommufd.h>
 #include <linux/iommufd_ext.h>
 #include <linux/list.h>
+#include <linux/log2.h>
 #include <linux/rwsem.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
+#include "../iommu-pages.h"
 #include "io_pagetable.h"
 #include "iommufd_private.h"
 
@@ -41,15 +48,19 @@
  * @ops: The provider. Not called anymore once @revoked is set, see @ops_rwsem.
  * @priv: For @ops
  * @ictx: The context of all areas. Set by the first iommufd_ext_map().
+ * @max_leaf_lg2: No leaf is larger than that
  * @ops_rwsem: Held for read around calls of @ops that do not come from the
  *	provider, iommufd_ext_unmap() waits for them with the write side
  * @areas: All areas of @pages. Locked by pages->mutex.
  * @tracks: List of struct iommufd_ext_track. Locked by pages->mutex.
  * @domains: List of struct iommufd_ext_domain. Locked by pages->mutex.
+ * @txn_elm: On iommufd_ext_txn::exts. Locked by pages->mutex.
  * @revoked: Nothing is mapped and nothing will be. Set under pages->mutex.
  * @mapped: See struct iommufd_ext_stats
  * @unmapped: See struct iommufd_ext_stats
  * @syncs: See struct iommufd_ext_stats
+ * @cuts: See struct iommufd_ext_stats
+ * @merges: See struct iommufd_ext_stats
  * @failures: See struct iommufd_ext_stats
  */
 struct iommufd_ext {
@@ -57,14 +68,18 @@ struct iommufd_ext {
 	const struct iommufd_ext_ops *ops;
 	void *priv;
 	struct iommufd_ctx *ictx;
+	unsigned int max_leaf_lg2;
 	struct rw_semaphore ops_rwsem;
 	struct list_head areas;
 	struct list_head tracks;
 	struct list_head domains;
+	struct list_head txn_elm;
 	bool revoked;
 	atomic64_t mapped;
 	atomic64_t unmapped;
 	atomic64_t syncs;
+	atomic64_t cuts;
+	atomic64_t merges;
 	atomic64_t failures;
 };
 
@@ -83,11 +98,12 @@ struct iommufd_ext_domain {
 	unsigned long map_last;
 };
 
-/* An area that is filled into a domain */
+/* An area that is filled into a domain, with leaves up to max_leaf_lg2 */
 struct iommufd_ext_track {
 	struct list_head elm;
 	struct iopt_area *area;
 	struct iommufd_ext_domain *dom;
+	unsigned int max_leaf_lg2;
 };
 
 static struct iopt_area *to_area(struct list_head *elm)
@@ -102,6 +118,13 @@ static unsigned long ext_index_to_iova(struct iopt_area *area,
 	       (index - iopt_area_index(area)) * PAGE_SIZE;
 }
 
+static unsigned long ext_iova_to_index(struct iopt_area *area,
+				       unsigned long iova)
+{
+	return iopt_area_index(area) +
+	       (iova - iopt_area_iova(area)) / PAGE_SIZE;
+}
+
 /* Clip [index, index + nr) to the area, returns false if nothing is left */
 static bool ext_clip(struct iopt_area *area, unsigned long index,
 		     unsigned long nr, unsigned long *first,
@@ -114,19 +137,17 @@ static bool ext_clip(struct iopt_area *area, unsigned long index,
 	return *first <= *last;
 }
 
-static bool ext_can_use_domain(struct iommu_domain *domain)
+static bool ext_can_use_domain(struct iommufd_ext *ext,
+			       struct iommu_domain *domain)
 {
+	/* Leaves of a page are never cut */
+	if (ext->max_leaf_lg2 > PAGE_SHIFT && !iommu_can_cut(domain))
+		return false;
 	/* Nothing tells a user of raw physical addresses about a change */
 	if (IS_ENABLED(CONFIG_IOMMUFD_NOIOMMU) &&
 	    domain->owner == &iommufd_noiommu_ops)
 		return false;
 	return iommu_can_unmap_sparse(domain);
-}
-
-/* The domain can have leaves that are smaller than PAGE_SIZE only */
-static unsigned int ext_leaf_pgsize_lg2(struct iommu_domain *domain)
-{
-	return __fls(domain->pgsize_bitmap & (PAGE_SIZE | (PAGE_SIZE - 1)));
 }
 
 static void ext_reset_mapped(struct iommufd_ext_domain *dom)
@@ -154,34 +175,65 @@ static int ext_sync_mapped(struct iommufd_ext_domain *dom)
 	return rc;
 }
 
-/* Returns true if there was something to sync */
-static bool ext_sync_unmapped(struct iommufd_ext_domain *dom)
+static bool ext_is_gathered(struct iommufd_ext_domain *dom)
 {
-	if (dom->gather.start >= dom->gather.end)
+	return dom->gather.start < dom->gather.end;
+}
+
+/* Returns true if there was something to sync */
+static bool ext_sync_gathered(struct iommufd_ext_domain *dom)
+{
+	if (!ext_is_gathered(dom))
 		return false;
 	iommu_iotlb_sync(dom->domain, &dom->gather);
 	return true;
 }
 
-static void ext_unmap_iova(struct iommufd_ext_domain *dom, unsigned long iova,
-			   unsigned long last_iova, bool free_tables,
-			   size_t *unmapped)
+/* Leave it to the sync of another gather of the same domain */
+static void ext_move_gathered(struct iommufd_ext_domain *from,
+			      struct iommufd_ext_domain *to)
 {
+	struct iommu_iotlb_gather *src = &from->gather;
+	struct iommu_iotlb_gather *dst = &to->gather;
+
+	dst->start = min(dst->start, src->start);
+	dst->end = max(dst->end, src->end);
+	dst->pt.leaf_levels_bitmap |= src->pt.leaf_levels_bitmap;
+	dst->pt.table_levels_bitmap |= src->pt.table_levels_bitmap;
+	iommu_pages_list_splice(&src->freelist, &dst->freelist);
+	iommu_iotlb_gather_init(src);
+}
+
+/* Returns -EINVAL if a leaf was left because it is not entirely in the range */
+static int ext_unmap_iova(struct iommufd_ext_domain *dom, unsigned long iova,
+			  unsigned long last_iova, bool free_tables,
+			  size_t *unmapped)
+{
+	int ret = 0;
+
 	while (true) {
 		unsigned long cur_last = min(last_iova, iova | (SZ_1G - 1));
+		int rc;
 
-		/*
-		 * As in iommu_unmap_nofail() this is a logic error or a driver
-		 * bug: no leaf is larger than PAGE_SIZE, nothing is allocated.
-		 */
-		WARN_ON(iommu_unmap_sparse(dom->domain, iova,
-					   cur_last - iova + 1, free_tables,
-					   &dom->gather, unmapped));
+		rc = iommu_unmap_sparse(dom->domain, iova, cur_last - iova + 1,
+					free_tables, &dom->gather, unmapped);
+		ret = ret ?: rc;
 		if (cur_last == last_iova)
-			return;
+			return ret;
 		iova = cur_last + 1;
 		cond_resched();
 	}
+}
+
+/* As in iommu_unmap_nofail() a failure is a logic error or a driver bug */
+static void ext_unmap_area(struct iommufd_ext_track *track, bool free_tables)
+{
+	struct iopt_area *area = track->area;
+	size_t unmapped = 0;
+
+	WARN_ON(ext_unmap_iova(track->dom, iopt_area_iova(area),
+			       iopt_area_last_iova(area), free_tables,
+			       &unmapped));
 }
 
 static struct iommufd_ext_domain *ext_get_domain(struct iommufd_ext *ext,
@@ -196,7 +248,7 @@ static struct iommufd_ext_domain *ext_get_domain(struct iommufd_ext *ext,
 		}
 	}
 
-	if (!ext_can_use_domain(domain))
+	if (!ext_can_use_domain(ext, domain))
 		return ERR_PTR(-EOPNOTSUPP);
 
 	dom = kzalloc_obj(*dom, GFP_KERNEL_ACCOUNT);
@@ -237,13 +289,12 @@ static void ext_unfill(struct iommufd_ext_track *track)
 	struct iopt_area *area = track->area;
 	size_t unmapped = 0;
 
-	ext_unmap_iova(dom, iopt_area_iova(area), iopt_area_last_iova(area),
-		       true, &unmapped);
+	ext_unmap_area(track, true);
 	/* For the tables that no part of the above covers entirely */
 	WARN_ON(iommu_unmap_sparse(dom->domain, iopt_area_iova(area),
 				   iopt_area_length(area), true, &dom->gather,
 				   &unmapped));
-	ext_sync_unmapped(dom);
+	ext_sync_gathered(dom);
 	ext_reset_mapped(dom);
 
 	list_del(&track->elm);
@@ -251,9 +302,62 @@ static void ext_unfill(struct iommufd_ext_track *track)
 	ext_put_domain(dom);
 }
 
+/*
+ * Call fn for pieces of a run that end at multiples of 1G of IOVA. Those of a map
+ * are those of its preallocation, as no leaf is larger.
+ */
+static int ext_for_each_piece(struct iommufd_ext_track *track,
+			      unsigned long index, unsigned long last,
+			      unsigned long pfn, gfp_t gfp,
+			      int (*fn)(struct iommufd_ext_track *track,
+					unsigned long iova, phys_addr_t paddr,
+					size_t size, gfp_t gfp))
+{
+	unsigned long iova = ext_index_to_iova(track->area, index);
+	unsigned long last_iova = ext_index_to_iova(track->area, last) +
+				  PAGE_SIZE - 1;
+	phys_addr_t paddr = PFN_PHYS(pfn);
+
+	while (true) {
+		unsigned long cur_last = min(last_iova, iova | (SZ_1G - 1));
+		size_t size = cur_last - iova + 1;
+		int rc;
+
+		rc = fn(track, iova, paddr, size, gfp);
+		if (rc)
+			return rc;
+		if (cur_last == last_iova)
+			return 0;
+		iova += size;
+		paddr += size;
+		cond_resched();
+	}
+}
+
+static int ext_prealloc_piece(struct iommufd_ext_track *track,
+			      unsigned long iova, phys_addr_t paddr, size_t size,
+			      gfp_t gfp)
+{
+	return iommu_prealloc_range(track->dom->domain, iova, paddr, size,
+				    track->max_leaf_lg2,
+				    track->area->iommu_prot, gfp);
+}
+
+static int ext_map_piece(struct iommufd_ext_track *track, unsigned long iova,
+			 phys_addr_t paddr, size_t size, gfp_t gfp)
+{
+	int rc;
+
+	rc = iommu_map_leaves(track->dom->domain, iova, paddr, size,
+			      track->max_leaf_lg2, track->area->iommu_prot, gfp,
+			      &track->dom->gather);
+	if (!rc)
+		ext_add_mapped(track->dom, iova, iova + size - 1);
+	return rc;
+}
+
 static int ext_map_set(struct iommufd_ext *ext, struct iommufd_ext_track *track)
 {
-	struct iommufd_ext_domain *dom = track->dom;
 	struct iopt_area *area = track->area;
 	unsigned long last = iopt_area_last_index(area);
 	unsigned long index = iopt_area_index(area);
@@ -261,8 +365,7 @@ static int ext_map_set(struct iommufd_ext *ext, struct iommufd_ext_track *track)
 
 	while (index <= last &&
 	       ext->ops->next_run(ext->priv, index, last, &run)) {
-		unsigned long iova;
-		unsigned long i;
+		int rc;
 
 		if (WARN_ON(!run.nr || run.index < index || run.index > last ||
 			    run.nr - 1 > last - run.index))
@@ -270,22 +373,15 @@ static int ext_map_set(struct iommufd_ext *ext, struct iommufd_ext_track *track)
 		if (iommufd_should_fail())
 			return -ENOMEM;
 
-		iova = ext_index_to_iova(area, run.index);
-		for (i = 0; i != run.nr; i++) {
-			int rc;
-
-			rc = iommu_map_nosync(dom->domain, iova + i * PAGE_SIZE,
-					      PFN_PHYS(run.pfn + i), PAGE_SIZE,
-					      area->iommu_prot,
-					      GFP_KERNEL_ACCOUNT);
-			if (rc)
-				return rc;
-			cond_resched();
-		}
-		ext_add_mapped(dom, iova, iova + run.nr * PAGE_SIZE - 1);
+		rc = ext_for_each_piece(track, run.index, run.index + run.nr - 1,
+					run.pfn, GFP_KERNEL_ACCOUNT,
+					ext_map_piece);
+		if (rc)
+			return rc;
 		index = run.index + run.nr;
 	}
-	return ext_sync_mapped(dom);
+	ext_sync_gathered(track->dom);
+	return ext_sync_mapped(track->dom);
 }
 
 /* On failure nothing is mapped or tracked */
@@ -302,6 +398,9 @@ static int ext_fill(struct iommufd_ext *ext, struct iopt_area *area,
 	if (!track)
 		return -ENOMEM;
 	track->area = area;
+	/* IOMMU_OPTION_HUGE_PAGES cannot change as long as there is a domain */
+	track->max_leaf_lg2 = area->iopt->disable_large_pages ?
+				      PAGE_SHIFT : ext->max_leaf_lg2;
 	track->dom = ext_get_domain(ext, domain);
 	if (IS_ERR(track->dom)) {
 		rc = PTR_ERR(track->dom);
@@ -494,6 +593,8 @@ void iopt_ext_release(struct iopt_pages *pages)
  * @npages: Number of pages, the indexes are [0, npages)
  * @writable: Areas of the object can have IOMMU_WRITE, those that user space
  *	makes by IOMMU_IOAS_COPY too
+ * @max_leaf_size: No leaf is larger, a power of two that is at least PAGE_SIZE.
+ *	Domains that cannot cut leaves are refused unless it is PAGE_SIZE.
  *
  * The object is not mapped anywhere. @ops are not called before
  * iommufd_ext_map(), and not anymore when iommufd_ext_unmap() has returned.
@@ -506,7 +607,7 @@ void iopt_ext_release(struct iopt_pages *pages)
  */
 struct iommufd_ext *iommufd_ext_alloc(const struct iommufd_ext_ops *ops,
 				      void *priv, unsigned long npages,
-				      bool writable)
+				      bool writable, unsigned long max_leaf_size)
 {
 	static struct lock_class_key pages_ext_mutex_key;
 	struct iopt_pages *pages;
@@ -541,10 +642,12 @@ struct iommufd_ext *iommufd_ext_alloc(const struct iommufd_ext_ops *ops,
 	ext->pages = pages;
 	ext->ops = ops;
 	ext->priv = priv;
+	ext->max_leaf_lg2 = ilog2(max_leaf_size);
 	init_rwsem(&ext->ops_rwsem);
 	INIT_LIST_HEAD(&ext->areas);
 	INIT_LIST_HEAD(&ext->tracks);
 	INIT_LIST_HEAD(&ext->domains);
+	INIT_LIST_HEAD(&ext->txn_elm);
 	return ext;
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_alloc, "IOMMUFD_EXT");
@@ -669,7 +772,6 @@ void iommufd_ext_unmap(struct iommufd_ext *ext)
 	struct iommufd_ext_track *track;
 	struct iommufd_ext_domain *dom;
 	struct iommufd_ioas *ioas;
-	size_t unmapped = 0;
 
 	/*
 	 * Nothing can be reached from here on, also not if the removal of the
@@ -680,11 +782,9 @@ void iommufd_ext_unmap(struct iommufd_ext *ext)
 	mutex_lock(&pages->mutex);
 	WRITE_ONCE(ext->revoked, true);
 	list_for_each_entry(track, &ext->tracks, elm)
-		ext_unmap_iova(track->dom, iopt_area_iova(track->area),
-			       iopt_area_last_iova(track->area), false,
-			       &unmapped);
+		ext_unmap_area(track, false);
 	list_for_each_entry(dom, &ext->domains, elm)
-		ext_sync_unmapped(dom);
+		ext_sync_gathered(dom);
 	mutex_unlock(&pages->mutex);
 	up_write(&ext->ops_rwsem);
 
@@ -697,7 +797,17 @@ void iommufd_ext_unmap(struct iommufd_ext *ext)
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_unmap, "IOMMUFD_EXT");
 
 /**
- * iommufd_ext_lock() - Begin a change of the set
+ * iommufd_ext_txn_init() - Begin a transaction
+ * @txn: The transaction, without objects. There is nothing to end.
+ */
+void iommufd_ext_txn_init(struct iommufd_ext_txn *txn)
+{
+	INIT_LIST_HEAD(&txn->exts);
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_txn_init, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_lock() - Begin a change of the set of an object
  * @ext: The object
  * @nest: The lock of the provider, which the caller holds. It allows to lock
  *	several objects. NULL to only keep changes out.
@@ -719,9 +829,24 @@ void iommufd_ext_lock(struct iommufd_ext *ext, struct lockdep_map *nest)
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_lock, "IOMMUFD_EXT");
 
 /**
- * iommufd_ext_unlock() - End a change of the set
- * @ext: The object. Everything that was mapped or unmapped has been synced by
- *	iommufd_ext_sync().
+ * iommufd_ext_join() - Make an object part of a transaction
+ * @ext: The object, until its iommufd_ext_unlock()
+ * @txn: The transaction
+ *
+ * Context: Between iommufd_ext_lock() and iommufd_ext_unlock().
+ */
+void iommufd_ext_join(struct iommufd_ext *ext, struct iommufd_ext_txn *txn)
+{
+	lockdep_assert_held(&ext->pages->mutex);
+
+	list_add_tail(&ext->txn_elm, &txn->exts);
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_join, "IOMMUFD_EXT");
+
+/**
+ * iommufd_ext_unlock() - End a change of the set of an object
+ * @ext: The object. What was mapped or unmapped has been synced by
+ *	iommufd_ext_sync(). What was only prepared needs not.
  */
 void iommufd_ext_unlock(struct iommufd_ext *ext)
 {
@@ -729,11 +854,12 @@ void iommufd_ext_unlock(struct iommufd_ext *ext)
 
 	lockdep_assert_held(&ext->pages->mutex);
 
-	if (IS_ENABLED(CONFIG_IOMMUFD_TEST))
-		list_for_each_entry(dom, &ext->domains, elm)
-			WARN_ON(dom->gather.start < dom->gather.end ||
-				dom->map_start <= dom->map_last);
+	/* The leaves that were cut for a change that was given up */
+	list_for_each_entry(dom, &ext->domains, elm)
+		if (ext_sync_gathered(dom))
+			atomic64_inc(&ext->syncs);
 
+	list_del_init(&ext->txn_elm);
 	mutex_unlock(&ext->pages->mutex);
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_unlock, "IOMMUFD_EXT");
@@ -764,42 +890,124 @@ int iommufd_ext_prepare_map(struct iommufd_ext *ext,
 		return 0;
 
 	list_for_each_entry(track, &ext->tracks, elm) {
-		struct iommu_domain *domain = track->dom->domain;
-		unsigned int lg2 = ext_leaf_pgsize_lg2(domain);
-		struct iopt_area *area = track->area;
 		unsigned long index, last;
+		int rc;
 
-		if (!ext_clip(area, run->index, run->nr, &index, &last))
+		if (!ext_clip(track->area, run->index, run->nr, &index, &last))
 			continue;
 		if (iommufd_should_fail())
 			return -ENOMEM;
 
-		while (index <= last) {
-			unsigned long pfn = run->pfn + (index - run->index);
-			unsigned long iova = ext_index_to_iova(area, index);
-			unsigned long nr = min(last - index + 1,
-					       SZ_1G / PAGE_SIZE);
-			int rc;
-
-			rc = iommu_prealloc_range(domain, iova, PFN_PHYS(pfn),
-						  nr * PAGE_SIZE, lg2,
-						  area->iommu_prot,
-						  GFP_KERNEL_ACCOUNT);
-			if (rc)
-				return rc;
-			index += nr;
-			cond_resched();
-		}
+		rc = ext_for_each_piece(track, index, last,
+					run->pfn + (index - run->index),
+					GFP_KERNEL_ACCOUNT, ext_prealloc_piece);
+		if (rc)
+			return rc;
 	}
 	return 0;
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_prepare_map, "IOMMUFD_EXT");
 
+static int ext_cut(struct iommufd_ext *ext, struct iommufd_ext_track *track,
+		   unsigned long index, unsigned long last)
+{
+	unsigned long ends[] = {
+		ext_index_to_iova(track->area, index),
+		ext_index_to_iova(track->area, last) + PAGE_SIZE,
+	};
+	unsigned int cuts = 0;
+	int rc = 0;
+	int i;
+
+	if (track->max_leaf_lg2 == PAGE_SHIFT)
+		return 0;
+	if (iommufd_should_fail())
+		return -ENOMEM;
+
+	for (i = 0; !rc && i != ARRAY_SIZE(ends); i++) {
+		/* The end of the area is the end of a leaf */
+		if (!ends[i] || ends[i] - 1 == iopt_area_last_iova(track->area))
+			continue;
+		rc = iommu_cut(track->dom->domain, ends[i], GFP_KERNEL_ACCOUNT,
+			       &track->dom->gather, &cuts);
+	}
+	atomic64_add(cuts, &ext->cuts);
+	return rc;
+}
+
+/**
+ * iommufd_ext_prepare_unmap() - Make iommufd_ext_unmap_range() possible
+ * @ext: The object
+ * @index: First page
+ * @nr: Number of pages, any of them can be a hole
+ *
+ * Cuts the leaves that are partly in the range, in all domains. What is mapped
+ * does not change, not even for a moment. If the change is given up then the
+ * leaves stay as they are.
+ *
+ * Context: Process context, may sleep. Between iommufd_ext_lock() and
+ * iommufd_ext_unlock().
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int iommufd_ext_prepare_unmap(struct iommufd_ext *ext, unsigned long index,
+			      unsigned long nr)
+{
+	struct iommufd_ext_track *track;
+	unsigned long first, last;
+	int rc;
+
+	lockdep_assert_held(&ext->pages->mutex);
+
+	list_for_each_entry(track, &ext->tracks, elm) {
+		if (!ext_clip(track->area, index, nr, &first, &last))
+			continue;
+		rc = ext_cut(ext, track, first, last);
+		if (rc)
+			return rc;
+		cond_resched();
+	}
+	return 0;
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_prepare_unmap, "IOMMUFD_EXT");
+
+static int ext_unmap_track(struct iommufd_ext *ext,
+			   struct iommufd_ext_track *track, unsigned long first,
+			   unsigned long last)
+{
+	size_t unmapped = 0;
+	int rc;
+
+	rc = ext_unmap_iova(track->dom, ext_index_to_iova(track->area, first),
+			    ext_index_to_iova(track->area, last) + PAGE_SIZE - 1,
+			    false, &unmapped);
+	atomic64_add(unmapped / PAGE_SIZE, &ext->unmapped);
+	return rc;
+}
+
+/* With all of the leaves that are partly in the range */
+static void ext_unmap_wide(struct iommufd_ext *ext,
+			   struct iommufd_ext_track *track, unsigned long first,
+			   unsigned long last)
+{
+	unsigned long mask = (1UL << track->max_leaf_lg2) - 1;
+	struct iopt_area *area = track->area;
+	unsigned long iova = ext_index_to_iova(area, first);
+	unsigned long end = ext_index_to_iova(area, last);
+
+	/* No leaf of the area sticks out of the area */
+	iova = max(iova & ~mask, iopt_area_iova(area));
+	end = min(end | mask, iopt_area_last_iova(area));
+	WARN_ON(ext_unmap_track(ext, track, ext_iova_to_index(area, iova),
+				ext_iova_to_index(area, end)));
+}
+
 /**
  * iommufd_ext_unmap_range() - Take PFNs back
  * @ext: The object
  * @index: First page
- * @nr: Number of pages, any of them can be a hole
+ * @nr: Number of pages, any of them can be a hole. The same range as in an
+ *	iommufd_ext_prepare_unmap() since iommufd_ext_lock().
  *
  * Devices can reach the pages until iommufd_ext_sync(). The page tables stay, so
  * that the pages can be mapped again without iommufd_ext_prepare_map().
@@ -811,38 +1019,104 @@ void iommufd_ext_unmap_range(struct iommufd_ext *ext, unsigned long index,
 			     unsigned long nr)
 {
 	struct iommufd_ext_track *track;
-	size_t unmapped;
+	unsigned long first, last;
 
 	lockdep_assert_held(&ext->pages->mutex);
 
 	list_for_each_entry(track, &ext->tracks, elm) {
-		struct iopt_area *area = track->area;
-		unsigned long first, last;
-
-		if (!ext_clip(area, index, nr, &first, &last))
+		if (!ext_clip(track->area, index, nr, &first, &last))
 			continue;
-
-		unmapped = 0;
-		ext_unmap_iova(track->dom, ext_index_to_iova(area, first),
-			       ext_index_to_iova(area, last) + PAGE_SIZE - 1,
-			       false, &unmapped);
-		atomic64_add(unmapped / PAGE_SIZE, &ext->unmapped);
+		/* A domain that broke its word must not keep the pages */
+		if (ext_unmap_track(ext, track, first, last)) {
+			atomic64_inc(&ext->failures);
+			ext_unmap_wide(ext, track, first, last);
+		}
 		cond_resched();
 	}
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_unmap_range, "IOMMUFD_EXT");
 
 /**
+ * iommufd_ext_revoke_range() - Take PFNs back without preparation
+ * @ext: The object
+ * @index: First page
+ * @nr: Number of pages, any of them can be a hole
+ *
+ * Like iommufd_ext_unmap_range(), for a change that cannot be refused. If there
+ * is no memory to cut a leaf then all of the leaf is unmapped: devices fault on
+ * its other pages until they are mapped again.
+ *
+ * Context: Process context, may sleep. Between iommufd_ext_lock() and
+ * iommufd_ext_unlock().
+ */
+void iommufd_ext_revoke_range(struct iommufd_ext *ext, unsigned long index,
+			      unsigned long nr)
+{
+	struct iommufd_ext_track *track;
+	unsigned long first, last;
+
+	lockdep_assert_held(&ext->pages->mutex);
+
+	list_for_each_entry(track, &ext->tracks, elm) {
+		if (!ext_clip(track->area, index, nr, &first, &last))
+			continue;
+		if (ext_cut(ext, track, first, last) ||
+		    ext_unmap_track(ext, track, first, last))
+			ext_unmap_wide(ext, track, first, last);
+		cond_resched();
+	}
+}
+EXPORT_SYMBOL_NS_GPL(iommufd_ext_revoke_range, "IOMMUFD_EXT");
+
+/* Tables of all formats have 512 entries, except for those at the top */
+#define EXT_LEVEL_LG2	9
+
+/*
+ * Merge the leaves around pages that were just mapped. A larger size can become
+ * possible only if the next smaller one did, or was mapped.
+ */
+static void ext_merge(struct iommufd_ext *ext, struct iommufd_ext_track *track,
+		      unsigned long index, unsigned long last)
+{
+	struct iommu_domain *domain = track->dom->domain;
+	struct iopt_area *area = track->area;
+	unsigned long iova = ext_index_to_iova(area, index);
+	unsigned long end = ext_index_to_iova(area, last) + PAGE_SIZE - 1;
+	unsigned int lg2;
+
+	for (lg2 = PAGE_SHIFT + EXT_LEVEL_LG2; lg2 <= track->max_leaf_lg2;
+	     lg2 += EXT_LEVEL_LG2) {
+		unsigned long mask = (1UL << lg2) - 1;
+		unsigned long start = iova & ~mask;
+		unsigned long stop = end | mask;
+		unsigned int merges;
+
+		if (start < iopt_area_iova(area))
+			start += mask + 1;
+		if (stop > iopt_area_last_iova(area))
+			stop -= mask + 1;
+		if (start >= stop || start < iopt_area_iova(area))
+			return;
+
+		merges = iommu_merge_leaves(domain, start, stop - start + 1, lg2,
+					    &track->dom->gather);
+		atomic64_add(merges, &ext->merges);
+		if (!merges && end - iova < mask)
+			return;
+	}
+}
+
+/**
  * iommufd_ext_map_run() - Give PFNs to pages
  * @ext: The object
  * @run: Pages and their PFNs. The same as in an iommufd_ext_prepare_map() since
- *	the last iommufd_ext_lock(), or a part of it.
+ *	the last iommufd_ext_lock().
  *
  * Devices are sure to reach the pages after iommufd_ext_sync().
  *
  * After iommufd_ext_prepare_map() this does not allocate and every domain has
- * promised to map the pages. If one breaks that then the page is left unmapped
- * in it and counted in struct iommufd_ext_stats: a device faults, but never
+ * promised to map the pages. If one breaks that then pages are left unmapped
+ * in it, and this is counted in struct iommufd_ext_stats: a device faults, but never
  * reaches a wrong page.
  *
  * Context: Process context, may sleep. Between iommufd_ext_lock() and
@@ -859,56 +1133,69 @@ void iommufd_ext_map_run(struct iommufd_ext *ext,
 		return;
 
 	list_for_each_entry(track, &ext->tracks, elm) {
-		struct iopt_area *area = track->area;
 		unsigned long index, last;
-		unsigned long failures = 0;
-		unsigned long iova;
 
-		if (!ext_clip(area, run->index, run->nr, &index, &last))
+		if (!ext_clip(track->area, run->index, run->nr, &index, &last))
 			continue;
 
-		iova = ext_index_to_iova(area, index);
-		ext_add_mapped(track->dom, iova,
-			       ext_index_to_iova(area, last) + PAGE_SIZE - 1);
-		atomic64_add(last - index + 1, &ext->mapped);
-		for (; index <= last; index++, iova += PAGE_SIZE) {
-			unsigned long pfn = run->pfn + (index - run->index);
-
-			/* The flags make a broken promise fail, not sleep */
-			if (iommu_map_nosync(track->dom->domain, iova,
-					     PFN_PHYS(pfn), PAGE_SIZE,
-					     area->iommu_prot,
-					     GFP_NOWAIT | __GFP_NOWARN))
-				failures++;
-			cond_resched();
+		/* The flags make a broken promise fail, not sleep */
+		if (ext_for_each_piece(track, index, last,
+				       run->pfn + (index - run->index),
+				       GFP_NOWAIT | __GFP_NOWARN,
+				       ext_map_piece)) {
+			atomic64_inc(&ext->failures);
+			continue;
 		}
-		atomic64_sub(failures, &ext->mapped);
-		atomic64_add(failures, &ext->failures);
+		atomic64_add(last - index + 1, &ext->mapped);
+		ext_merge(ext, track, index, last);
+		cond_resched();
 	}
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_map_run, "IOMMUFD_EXT");
 
-/**
- * iommufd_ext_sync() - Make a change effective
- * @ext: The object
- *
- * On return no device reaches a page that was unmapped. Costs one IOTLB sync in
- * every domain where something was unmapped since the last call, however many
- * ranges and areas there were, and nothing in the others.
- *
- * Context: Process context. Between iommufd_ext_lock() and iommufd_ext_unlock().
- */
-void iommufd_ext_sync(struct iommufd_ext *ext)
+/* Another object of the transaction that has something to sync in the domain */
+static struct iommufd_ext_domain *ext_find_gathered(struct iommufd_ext_txn *txn,
+						    struct iommufd_ext *ext,
+						    struct iommu_domain *domain)
 {
 	struct iommufd_ext_domain *dom;
 
-	lockdep_assert_held(&ext->pages->mutex);
+	list_for_each_entry_continue(ext, &txn->exts, txn_elm)
+		list_for_each_entry(dom, &ext->domains, elm)
+			if (dom->domain == domain && ext_is_gathered(dom))
+				return dom;
+	return NULL;
+}
 
-	list_for_each_entry(dom, &ext->domains, elm) {
-		if (ext_sync_unmapped(dom))
-			atomic64_inc(&ext->syncs);
-		if (ext_sync_mapped(dom))
-			atomic64_inc(&ext->failures);
+/**
+ * iommufd_ext_sync() - Make a change effective
+ * @txn: The transaction, all of its objects are locked
+ *
+ * On return no device reaches a page that was unmapped. Costs one IOTLB sync in
+ * every domain where something was unmapped since the last call, however many
+ * ranges, areas and objects there were, and nothing in the others.
+ *
+ * Context: Process context. Between iommufd_ext_lock() and iommufd_ext_unlock()
+ * of all objects.
+ */
+void iommufd_ext_sync(struct iommufd_ext_txn *txn)
+{
+	struct iommufd_ext_domain *dom, *other;
+	struct iommufd_ext *ext;
+
+	list_for_each_entry(ext, &txn->exts, txn_elm) {
+		lockdep_assert_held(&ext->pages->mutex);
+
+		list_for_each_entry(dom, &ext->domains, elm) {
+			if (ext_sync_mapped(dom))
+				atomic64_inc(&ext->failures);
+			/* The last of them does it for all */
+			other = ext_find_gathered(txn, ext, dom->domain);
+			if (ext_is_gathered(dom) && other)
+				ext_move_gathered(dom, other);
+			else if (ext_sync_gathered(dom))
+				atomic64_inc(&ext->syncs);
+		}
 	}
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_sync, "IOMMUFD_EXT");
@@ -927,6 +1214,8 @@ void iommufd_ext_get_stats(struct iommufd_ext *ext,
 	stats->mapped = atomic64_read(&ext->mapped);
 	stats->unmapped = atomic64_read(&ext->unmapped);
 	stats->syncs = atomic64_read(&ext->syncs);
+	stats->cuts = atomic64_read(&ext->cuts);
+	stats->merges = atomic64_read(&ext->merges);
 	stats->failures = atomic64_read(&ext->failures);
 }
 EXPORT_SYMBOL_NS_GPL(iommufd_ext_get_stats, "IOMMUFD_EXT");

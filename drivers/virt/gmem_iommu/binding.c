@@ -22,39 +22,56 @@ void gmem_binding_set_dead(struct gmem_binding *b)
 	wake_up_all(&b->wait);
 }
 
+/*
+ * The largest IOMMU leaf in contiguous memory: the mirror uses the largest that
+ * fit, and merges those that come to fit later.
+ */
+static unsigned long gmem_binding_leaf_size(struct gmem_binding *b, pgoff_t index,
+					    unsigned long pfn,
+					    unsigned long nr_pages)
+{
+	static const unsigned long sizes[] = { SZ_1G, SZ_2M };
+	unsigned long iova = b->iova +
+			     ((index - b->listener.start) << PAGE_SHIFT);
+	unsigned long end = iova + (nr_pages << PAGE_SHIFT);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (sizes[i] <= gmem_binding_max_leaf(b) &&
+		    IS_ALIGNED(iova ^ PFN_PHYS(pfn), sizes[i]) &&
+		    ALIGN(iova, sizes[i]) + sizes[i] <= end)
+			return sizes[i];
+	return PAGE_SIZE;
+}
+
 /* Clip a run of state at the end of the memory that starts it, or of the hole. */
 static void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
 				  struct gmem_iommu_run *urun)
 {
-	unsigned long pfn, nr_pages;
-	bool mapped = false;
-	pgoff_t index;
+	unsigned long pfn, nr_pages, leaf_size = 0;
+	pgoff_t index, next = run->start;
 
-	if (run->shared && gmem_next_pfn_run(b->inode, run->start, run->last,
-					     false, &index, &pfn, &nr_pages)) {
-		mapped = index == run->start;
-		if (!mapped)
-			run->last = index - 1;
-		/* Runs of state are maximal; runs of PFNs are an accident. */
-		while (mapped && run->start + nr_pages <= run->last) {
-			unsigned long more;
-
-			if (!gmem_next_pfn_run(b->inode, run->start + nr_pages,
-					       run->last, false, &index, &pfn,
-					       &more) ||
-			    index != run->start + nr_pages)
-				run->last = run->start + nr_pages - 1;
-			else
-				nr_pages += more;
+	/* Runs of state are maximal; runs of PFNs are an accident. */
+	while (run->shared && next <= run->last &&
+	       gmem_next_pfn_run(b->inode, next, run->last, false, &index, &pfn,
+				 &nr_pages)) {
+		if (index != next) {
+			run->last = (next == run->start ? index : next) - 1;
+			break;
 		}
+		leaf_size = max(leaf_size,
+				gmem_binding_leaf_size(b, index, pfn, nr_pages));
+		next += nr_pages;
 	}
+	if (leaf_size)
+		run->last = next - 1;
 
 	*urun = (struct gmem_iommu_run) {
 		.offset = (u64)run->start << PAGE_SHIFT,
 		.length = (u64)(run->last - run->start + 1) << PAGE_SHIFT,
 		.flags = (run->shared ? GMEM_IOMMU_RUN_SHARED : 0) |
-			 (mapped ? GMEM_IOMMU_RUN_MAPPED : 0),
-		.leaf_size = mapped ? PAGE_SIZE : 0,
+			 (leaf_size ? GMEM_IOMMU_RUN_MAPPED : 0),
+		.leaf_size = leaf_size,
 	};
 }
 
@@ -138,6 +155,11 @@ static int gmem_binding_get_stats(struct gmem_binding *b, void __user *uarg)
 		.unmapped_pages = ext_stats.unmapped,
 		.syncs = ext_stats.syncs,
 		.failures = ext_stats.failures,
+		.cuts = ext_stats.cuts,
+		.merges = ext_stats.merges,
+		.refusals = b->refusals,
+		.total_ns = b->total_ns,
+		.max_ns = b->max_ns,
 	};
 	iommufd_ext_unlock(b->ext);
 	return gmem_iommu_return_args(&stats, sizeof(stats), uarg);

@@ -17,11 +17,14 @@
 #include <linux/guest_memfd.h>
 #include <linux/iommufd.h>
 #include <linux/iommufd_ext.h>
+#include <linux/sizes.h>
 #include <linux/wait.h>
 #include <uapi/linux/gmem_iommu.h>
 
 /* Runs that one GMEM_IOMMU_QUERY_RUNS returns at most. */
 #define GMEM_IOMMU_MAX_QUERY_RUNS	4096
+
+#define GMEM_IOMMU_MAX_LEAF_SIZE	SZ_1G
 
 /**
  * struct gmem_binding - A range of a guest_memfd bound to a range of an IOAS
@@ -31,11 +34,18 @@
  * @ictx: The iommufd context, referenced
  * @iova: Where the range is bound
  * @prot: IOMMU_READ, IOMMU_WRITE
+ * @max_leaf_size: Largest IOMMU leaf, 0 if user space set no limit
  * @dead: The range is not mirrored any more and never will be: the guest_memfd
  *	was released, or the area unmapped. Set once.
  * @wait: Woken when @dead is set
  * @conversions: Under the ext mutex: committed conversions
+ * @joined: Under the ext mutex: on gmem_event::joined
+ * @txn: Under the ext mutex: of the event that this binding is the first of
+ * @nr_pages: Under the ext mutex: what the event did in this phase
  * @aborts: Under the ext mutex: prepared and abandoned conversions
+ * @refusals: Under the ext mutex: changes that this binding could not prepare
+ * @total_ns: Under the ext mutex: time that changes spent in the mirror
+ * @max_ns: Under the ext mutex: the longest of them
  */
 struct gmem_binding {
 	struct gmem_listener listener;
@@ -44,15 +54,29 @@ struct gmem_binding {
 	struct iommufd_ctx *ictx;
 	unsigned long iova;
 	int prot;
+	u64 max_leaf_size;
 	bool dead;
 	wait_queue_head_t wait;
 	u64 conversions;
 	u64 aborts;
+	u64 refusals;
+	u64 total_ns;
+	u64 max_ns;
+	struct list_head joined;
+	struct iommufd_ext_txn txn;
+	u64 nr_pages;
 };
 
 static inline unsigned long gmem_binding_nr_pages(const struct gmem_binding *b)
 {
 	return b->listener.last - b->listener.start + 1;
+}
+
+static inline unsigned long gmem_binding_max_leaf(const struct gmem_binding *b)
+{
+	if (!b->max_leaf_size)
+		return GMEM_IOMMU_MAX_LEAF_SIZE;
+	return min(b->max_leaf_size, GMEM_IOMMU_MAX_LEAF_SIZE);
 }
 
 /* main.c */

@@ -80,7 +80,7 @@ static int gmem_iommu_get_info(void __user *uarg)
 	info = (struct gmem_iommu_info) {
 		.size = info.size,
 		.abi_version = GMEM_IOMMU_ABI_VERSION,
-		.max_leaf_size = PAGE_SIZE,
+		.max_leaf_size = GMEM_IOMMU_MAX_LEAF_SIZE,
 		.max_query_runs = GMEM_IOMMU_MAX_QUERY_RUNS,
 	};
 	return gmem_iommu_return_args(&info, sizeof(info), uarg);

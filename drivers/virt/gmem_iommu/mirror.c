@@ -47,7 +47,7 @@ static bool gmem_mirror_next_pfns(struct gmem_binding *b, pgoff_t *index,
 }
 
 /* Make the page tables for one run that becomes shared. */
-static int gmem_mirror_prepare_run(struct gmem_binding *b, pgoff_t start,
+static int gmem_mirror_prepare_map(struct gmem_binding *b, pgoff_t start,
 				   pgoff_t last, struct gmem_event *event)
 {
 	bool pending = event->reason == GMEM_POPULATE ||
@@ -66,27 +66,63 @@ static int gmem_mirror_prepare_run(struct gmem_binding *b, pgoff_t start,
 	return 0;
 }
 
+static int gmem_mirror_prepare_run(struct gmem_binding *b, pgoff_t start,
+				   pgoff_t last, bool shared,
+				   struct gmem_event *event)
+{
+	if (shared)
+		return gmem_mirror_prepare_map(b, start, last, event);
+
+	event->error_index = start;
+	return iommufd_ext_prepare_unmap(b->ext, start - b->listener.start,
+					 last - start + 1);
+}
+
+/* The binding whose transaction all bindings of an event share. */
+static struct gmem_binding *gmem_mirror_leader(const struct gmem_event *event)
+{
+	return list_first_entry(&event->joined, struct gmem_binding, joined);
+}
+
+static void gmem_mirror_join(struct gmem_binding *b, struct gmem_event *event)
+{
+	if (list_empty(&event->joined))
+		iommufd_ext_txn_init(&b->txn);
+	list_add_tail(&b->joined, &event->joined);
+}
+
+/*
+ * The lock comes first: events that hold the invalidate lock shared meet here.
+ * The transaction is that of the leader, who has been locked before.
+ */
 static int gmem_mirror_prepare(struct gmem_listener *listener,
 			       struct gmem_event *event)
 {
 	struct gmem_binding *b = to_binding(listener);
+	struct gmem_binding *leader;
 	unsigned long i;
 	int ret;
 
+	leader = list_empty(&event->joined) ? b : gmem_mirror_leader(event);
 	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
+	gmem_mirror_join(b, event);
+	iommufd_ext_join(b->ext, &leader->txn);
+
 	for (i = 0; i < event->nr_runs; i++) {
 		pgoff_t start = event->runs[i].start;
 		pgoff_t last = event->runs[i].last;
 
-		if (!event->runs[i].shared ||
-		    !gmem_listener_clip(listener, &start, &last))
+		if (!gmem_listener_clip(listener, &start, &last))
 			continue;
-		ret = gmem_mirror_prepare_run(b, start, last, event);
+		ret = gmem_mirror_prepare_run(b, start, last,
+					      event->runs[i].shared, event);
 		if (ret) {
-			b->aborts++;
+			b->refusals++;
+			list_del(&b->joined);
 			iommufd_ext_unlock(b->ext);
 			return ret;
 		}
+		cond_resched();
 	}
 	return 0;
 }
@@ -96,16 +132,20 @@ static void gmem_mirror_abort(struct gmem_listener *listener,
 {
 	struct gmem_binding *b = to_binding(listener);
 
-	/* Tables without leaves translate nothing; they may stay. */
+	/* Cut leaves and empty tables translate as before; they may stay. */
 	b->aborts++;
 	iommufd_ext_unlock(b->ext);
 }
 
-static void gmem_mirror_unmap_runs(struct gmem_binding *b,
-				   const struct gmem_event *event)
+/* Unmap what is not shared any more. */
+static u64 gmem_mirror_unmap_runs(struct gmem_binding *b,
+				  const struct gmem_event *event,
+				  void (*unmap)(struct iommufd_ext *ext,
+						unsigned long index,
+						unsigned long nr))
 {
-	u64 began = ktime_get_ns();
-	unsigned long i, nr = 0;
+	unsigned long i;
+	u64 nr = 0;
 
 	for (i = 0; i < event->nr_runs; i++) {
 		pgoff_t start = event->runs[i].start;
@@ -114,14 +154,55 @@ static void gmem_mirror_unmap_runs(struct gmem_binding *b,
 		if (event->runs[i].shared ||
 		    !gmem_listener_clip(&b->listener, &start, &last))
 			continue;
-		iommufd_ext_unmap_range(b->ext, start - b->listener.start,
-					last - start + 1);
+		unmap(b->ext, start - b->listener.start, last - start + 1);
 		nr += last - start + 1;
 	}
-	if (!nr)
-		return;
-	iommufd_ext_sync(b->ext);
+	return nr;
+}
+
+static void gmem_mirror_account(struct gmem_binding *b, u64 began)
+{
+	u64 ns = ktime_get_ns() - began;
+
+	b->total_ns += ns;
+	b->max_ns = max(b->max_ns, ns);
+}
+
+/* The leader works for all bindings, so that each domain is synced once. */
+static void gmem_mirror_unmap_all(struct gmem_binding *leader,
+				  const struct gmem_event *event)
+{
+	u64 began = ktime_get_ns();
+	struct gmem_binding *b;
+
+	list_for_each_entry(b, &event->joined, joined)
+		b->nr_pages = gmem_mirror_unmap_runs(b, event,
+						     iommufd_ext_unmap_range);
+	iommufd_ext_sync(&leader->txn);
+
+	list_for_each_entry(b, &event->joined, joined) {
+		if (!b->nr_pages)
+			continue;
+		gmem_mirror_account(b, began);
+		trace_gmem_iommu_unmap(b, event, b->nr_pages,
+				       ktime_get_ns() - began);
+	}
+}
+
+/* What nobody prepared. */
+static void gmem_mirror_revoke(struct gmem_binding *b,
+			       const struct gmem_event *event)
+{
+	u64 began = ktime_get_ns();
+	u64 nr;
+
+	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
+	iommufd_ext_txn_init(&b->txn);
+	iommufd_ext_join(b->ext, &b->txn);
+	nr = gmem_mirror_unmap_runs(b, event, iommufd_ext_revoke_range);
+	iommufd_ext_sync(&b->txn);
 	trace_gmem_iommu_unmap(b, event, nr, ktime_get_ns() - began);
+	iommufd_ext_unlock(b->ext);
 }
 
 static void gmem_mirror_invalidate(struct gmem_listener *listener,
@@ -134,17 +215,57 @@ static void gmem_mirror_invalidate(struct gmem_listener *listener,
 	case GMEM_TRUNCATE:
 	case GMEM_POPULATE:
 	case GMEM_MEMSLOT_CREATE:
-		gmem_mirror_unmap_runs(b, event);
+		if (b == gmem_mirror_leader(event))
+			gmem_mirror_unmap_all(b, event);
 		return;
 	case GMEM_RELEASE:
 		gmem_binding_set_dead(b);
 		fallthrough;
 	case GMEM_MEMORY_FAILURE:
 	case GMEM_MEMSLOT_DELETE:
-		iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
-		gmem_mirror_unmap_runs(b, event);
-		iommufd_ext_unlock(b->ext);
+		gmem_mirror_revoke(b, event);
 		return;
+	}
+}
+
+static u64 gmem_mirror_map_runs(struct gmem_binding *b,
+				const struct gmem_event *event)
+{
+	struct iommufd_ext_run run;
+	unsigned long i;
+	u64 nr = 0;
+
+	for (i = 0; i < event->nr_runs; i++) {
+		pgoff_t start = event->runs[i].start;
+		pgoff_t last = event->runs[i].last;
+
+		if (!event->runs[i].shared ||
+		    !gmem_listener_clip(&b->listener, &start, &last))
+			continue;
+		while (gmem_mirror_next_pfns(b, &start, last, false, &run)) {
+			iommufd_ext_map_run(b->ext, &run);
+			nr += run.nr;
+		}
+	}
+	return nr;
+}
+
+static void gmem_mirror_map_all(struct gmem_binding *leader,
+				const struct gmem_event *event)
+{
+	u64 began = ktime_get_ns();
+	struct gmem_binding *b;
+
+	list_for_each_entry(b, &event->joined, joined)
+		b->nr_pages = gmem_mirror_map_runs(b, event);
+	iommufd_ext_sync(&leader->txn);
+
+	list_for_each_entry(b, &event->joined, joined) {
+		if (!b->nr_pages)
+			continue;
+		gmem_mirror_account(b, began);
+		trace_gmem_iommu_map(b, event, b->nr_pages,
+				     ktime_get_ns() - began);
 	}
 }
 
@@ -152,26 +273,9 @@ static void gmem_mirror_populate(struct gmem_listener *listener,
 				 const struct gmem_event *event)
 {
 	struct gmem_binding *b = to_binding(listener);
-	u64 began = ktime_get_ns();
-	struct iommufd_ext_run run;
-	unsigned long i, nr = 0;
 
-	for (i = 0; i < event->nr_runs; i++) {
-		pgoff_t start = event->runs[i].start;
-		pgoff_t last = event->runs[i].last;
-
-		if (!event->runs[i].shared ||
-		    !gmem_listener_clip(listener, &start, &last))
-			continue;
-		while (gmem_mirror_next_pfns(b, &start, last, false, &run)) {
-			iommufd_ext_map_run(b->ext, &run);
-			nr += run.nr;
-		}
-	}
-	if (nr) {
-		iommufd_ext_sync(b->ext);
-		trace_gmem_iommu_map(b, event, nr, ktime_get_ns() - began);
-	}
+	if (b == gmem_mirror_leader(event))
+		gmem_mirror_map_all(b, event);
 	if (event->reason == GMEM_CONVERT)
 		b->conversions++;
 	iommufd_ext_unlock(b->ext);
@@ -252,11 +356,13 @@ static struct gmem_binding *gmem_binding_alloc(struct inode *inode,
 	b->prot = (args->flags & GMEM_IOMMU_BIND_READ ? IOMMU_READ : 0) |
 		  (args->flags & GMEM_IOMMU_BIND_WRITE ? IOMMU_WRITE : 0);
 	b->iova = args->iova;
+	b->max_leaf_size = args->max_leaf_size;
 	init_waitqueue_head(&b->wait);
 
 	b->ext = iommufd_ext_alloc(&gmem_mirror_ext_ops, b,
 				   gmem_binding_nr_pages(b),
-				   b->prot & IOMMU_WRITE);
+				   b->prot & IOMMU_WRITE,
+				   gmem_binding_max_leaf(b));
 	if (IS_ERR(b->ext)) {
 		int ret = PTR_ERR(b->ext);
 

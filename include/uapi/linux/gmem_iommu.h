@@ -183,6 +183,12 @@ struct gmem_iommu_query_runs {
  * @syncs: Out: IOTLB syncs of domains
  * @failures: Out: pages, or ranges of them, that an IOMMU driver refused to map
  *	after it had promised to; always 0 unless one is broken
+ * @cuts: Out: IOMMU leaves that were replaced by smaller ones
+ * @merges: Out: IOMMU page tables that were replaced by a larger leaf
+ * @refusals: Out: changes that the binding refused, for lack of memory for example
+ * @total_ns: Out: nanoseconds that changes spent in IOMMU page tables and syncs,
+ *	not counting their preparation
+ * @max_ns: Out: the longest of them
  */
 struct gmem_iommu_stats {
 	__u32 size;
@@ -193,6 +199,11 @@ struct gmem_iommu_stats {
 	__aligned_u64 unmapped_pages;
 	__aligned_u64 syncs;
 	__aligned_u64 failures;
+	__aligned_u64 cuts;
+	__aligned_u64 merges;
+	__aligned_u64 refusals;
+	__aligned_u64 total_ns;
+	__aligned_u64 max_ns;
 };
 
 #define GMEM_IOMMU_GET_STATS \

@@ -61,7 +61,7 @@ LAYOUT_FIELD(gmem_iommu_query_runs, generation, 16);
 LAYOUT_FIELD(gmem_iommu_query_runs, runs, 24);
 LAYOUT_ASSERT(GMEM_IOMMU_QUERY_RUNS == 0xc020af58);
 
-LAYOUT_ASSERT(sizeof(struct gmem_iommu_stats) == 56);
+LAYOUT_ASSERT(sizeof(struct gmem_iommu_stats) == 96);
 LAYOUT_FIELD(gmem_iommu_stats, size, 0);
 LAYOUT_FIELD(gmem_iommu_stats, flags, 4);
 LAYOUT_FIELD(gmem_iommu_stats, conversions, 8);
@@ -70,7 +70,12 @@ LAYOUT_FIELD(gmem_iommu_stats, mapped_pages, 24);
 LAYOUT_FIELD(gmem_iommu_stats, unmapped_pages, 32);
 LAYOUT_FIELD(gmem_iommu_stats, syncs, 40);
 LAYOUT_FIELD(gmem_iommu_stats, failures, 48);
-LAYOUT_ASSERT(GMEM_IOMMU_GET_STATS == 0xc038af59);
+LAYOUT_FIELD(gmem_iommu_stats, cuts, 56);
+LAYOUT_FIELD(gmem_iommu_stats, merges, 64);
+LAYOUT_FIELD(gmem_iommu_stats, refusals, 72);
+LAYOUT_FIELD(gmem_iommu_stats, total_ns, 80);
+LAYOUT_FIELD(gmem_iommu_stats, max_ns, 88);
+LAYOUT_ASSERT(GMEM_IOMMU_GET_STATS == 0xc060af59);
 
 LAYOUT_ASSERT(sizeof(struct kvm_gmem_range) == 24);
 LAYOUT_FIELD(kvm_gmem_range, offset, 0);
