@@ -10,10 +10,14 @@ source "$(dirname "$0")/lib.sh"
 
 "$TOP/scripts/deps.sh"
 suites=("$@")
-(( $# )) || suites=(own generic_pt iommufd upstream host)
+(( $# )) || suites=(own in_place generic_pt iommufd upstream host)
 image=$("$TOP/scripts/image.sh" debug)
 export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
+if [[ " ${suites[*]} " == *" scale "* ]]; then release=$("$TOP/scripts/image.sh" release); fi
+
+# option FILE NAME: what a line "# NAME: VALUE" of a suite says, or nothing.
+option() { sed -n "s/^# $2: //p" "$1"; }
 
 # on_host FILE: runs a suite here, and writes what the VM would write.
 on_host() {
@@ -55,7 +59,9 @@ run() {
 			--no-iommu --mem 1G --append kunit.enable=1 ;;
 	own)	exec "$TOP/scripts/vm.sh" --image "$image" --name own --suite "$file" \
 			--append kunit.enable=1 ;;
-	*)	exec "$TOP/scripts/vm.sh" --image "$image" --name "$1" --suite "$file" ;;
+	scale)	exec "$TOP/scripts/vm.sh" --image "$release" --name scale --suite "$file" ;;
+	*)	exec "$TOP/scripts/vm.sh" --image "$image" --name "$1" --suite "$file" \
+			--append "$(option "$file" append)" ;;
 	esac
 }
 

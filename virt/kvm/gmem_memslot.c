@@ -43,25 +43,32 @@ void gmem_memslots_destroy(struct gmem_inode *gi)
 }
 
 /*
- * Find the first pages of [start, last] that are gone. The invalidate lock is
- * held in any mode.
+ * Find the first run of pages of [start, last] that are gone. Its pages can have
+ * belonged to several memslots. The invalidate lock is held in any mode.
  */
 bool gmem_next_gone(struct inode *inode, pgoff_t start, pgoff_t last,
 		    pgoff_t *gone_start, pgoff_t *gone_last)
 {
 	MA_STATE(mas, &GMEM_I(inode)->memslots, start, start);
+	bool found = false;
 	void *entry;
 
 	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
 
 	mas_for_each(&mas, entry, last) {
-		if (entry != gmem_slot_entry(GMEM_SLOT_GONE))
+		if (found && mas.index != *gone_last + 1)
+			break;
+		if (entry != gmem_slot_entry(GMEM_SLOT_GONE)) {
+			if (found)
+				break;
 			continue;
-		*gone_start = max(mas.index, start);
+		}
+		if (!found)
+			*gone_start = max(mas.index, start);
 		*gone_last = min(mas.last, last);
-		return true;
+		found = true;
 	}
-	return false;
+	return found;
 }
 
 /* The shared pages that are gone: their number, and the runs themselves if @runs. */

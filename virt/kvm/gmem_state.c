@@ -16,6 +16,7 @@
  * fail and changes no state, and gmem_state_store() then only writes to them.
  */
 #include <linux/bitmap.h>
+#include <linux/bits.h>
 #include <linux/find.h>
 #include <linux/kernel.h>
 #include <linux/rcupdate.h>
@@ -28,7 +29,7 @@
 #include "gmem_state.h"
 
 #define GMEM_CHUNK_SHIFT	9
-#define GMEM_CHUNK_PAGES	(1UL << GMEM_CHUNK_SHIFT)
+#define GMEM_CHUNK_PAGES	BIT(GMEM_CHUNK_SHIFT)
 
 /**
  * struct gmem_chunk - The pages of a chunk, one by one

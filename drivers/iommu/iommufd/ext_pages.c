@@ -302,16 +302,16 @@ static void ext_unfill(struct iommufd_ext_track *track)
 	ext_put_domain(dom);
 }
 
+typedef int (*ext_piece_fn)(struct iommufd_ext_track *track, unsigned long iova,
+			    phys_addr_t paddr, size_t size, gfp_t gfp);
+
 /*
  * Call fn for pieces of a run that end at multiples of 1G of IOVA. Those of a map
  * are those of its preallocation, as no leaf is larger.
  */
 static int ext_for_each_piece(struct iommufd_ext_track *track,
 			      unsigned long index, unsigned long last,
-			      unsigned long pfn, gfp_t gfp,
-			      int (*fn)(struct iommufd_ext_track *track,
-					unsigned long iova, phys_addr_t paddr,
-					size_t size, gfp_t gfp))
+			      unsigned long pfn, gfp_t gfp, ext_piece_fn fn)
 {
 	unsigned long iova = ext_index_to_iova(track->area, index);
 	unsigned long last_iova = ext_index_to_iova(track->area, last) +

@@ -482,6 +482,9 @@ TEST_F(contents, C15_vm_attributes_elsewhere)
 	void *anon;
 	int fd;
 
+	if (ioctl(rig->vm.vm_fd, KVM_CHECK_EXTENSION,
+		  KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES))
+		SKIP(return, "kvm.gmem_in_place_conversion: there are no others");
 	fd = gmem_create_fd(rig->vm.vm_fd, PAGES(1), 0);
 	ASSERT_LE(0, fd);
 	anon = mmap(NULL, PAGES(1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -17,6 +17,7 @@
 
 #include "kselftest.h"
 #include "lib/gmem_vm.h"
+#include "lib/host.h"
 
 #define ROUNDS		15
 #define BATCH		200
@@ -228,13 +229,14 @@ static void vector_touch(void *arg, unsigned long call)
 {
 	struct vector *vector = arg;
 	bool shared = !(call % 2);
+	__u8 byte;
 	size_t i;
 
 	__atomic_store_n(&vector->order, TOUCH, __ATOMIC_RELEASE);
 	while (__atomic_load_n(&vector->order, __ATOMIC_ACQUIRE) == TOUCH)
 		usleep(100);
 	for (i = 0; shared && i < VECTOR_SIZE; i += GMEM_PAGE_SIZE)
-		*(volatile __u8 *)(vector->vm.mem + i);
+		host_read(&byte, vector->vm.mem + i, 1);
 }
 
 static void vector_direct(struct vector *vector, unsigned long call)

@@ -15,8 +15,7 @@
 #include "gmem_vm.h"
 #include "guest.h"
 
-#define SLOT_GMEM	0
-#define SLOT_PROG	1
+#define SLOT_PROG	1	/* and one more for each more vCPU */
 #define PROG_SIZE	GMEM_PAGE_SIZE
 #define MBOX_OFFSET	2048
 #define MAX_FAULT_EXITS	10000
@@ -163,12 +162,18 @@ const char *gmem_vm_missing(void)
 	return why;
 }
 
+/* Each vCPU has the program and the commands in a page of its own. */
+static __u64 prog_gpa(const struct gmem_vm *vm)
+{
+	return GMEM_VM_PROG_GPA + vm->vcpu_id * PROG_SIZE;
+}
+
 /* Put the vCPU at the start of the guest's program. */
 static int enter_program(struct gmem_vm *vm)
 {
 	struct kvm_regs regs = {
-		.rip = GMEM_VM_PROG_GPA,
-		.rbp = GMEM_VM_PROG_GPA + MBOX_OFFSET,
+		.rip = prog_gpa(vm),
+		.rbp = prog_gpa(vm) + MBOX_OFFSET,
 		.rflags = 2,
 	};
 
@@ -230,15 +235,15 @@ static int create_program(struct gmem_vm *vm)
 	vm->mbox = prog + MBOX_OFFSET;
 	memcpy(prog, guest_prog_start, guest_prog_end - guest_prog_start);
 	vm->mbox->use_vmmcall = cpu_is_amd();
-	return gmem_set_slot(vm->vm_fd, SLOT_PROG, GMEM_VM_PROG_GPA, PROG_SIZE,
-			     -1, 0, prog);
+	return gmem_set_slot(vm->vm_fd, SLOT_PROG + vm->vcpu_id, prog_gpa(vm),
+			     PROG_SIZE, -1, 0, prog);
 }
 
 static int create_vcpu(struct gmem_vm *vm)
 {
 	int ret;
 
-	ret = xioctl(vm->vm_fd, KVM_CREATE_VCPU, NULL);
+	ret = xioctl(vm->vm_fd, KVM_CREATE_VCPU, (void *)vm->vcpu_id);
 	if (ret < 0)
 		return ret;
 	vm->vcpu_fd = ret;
@@ -278,7 +283,7 @@ static int create_gmem(struct gmem_vm *vm, size_t size, __u64 flags)
 	}
 	vm->size = size;
 
-	return gmem_set_slot(vm->vm_fd, SLOT_GMEM, 0, size, vm->gmem_fd, 0,
+	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, size, vm->gmem_fd, 0,
 			     vm->mem);
 }
 
@@ -420,19 +425,39 @@ bool gmem_pattern_matches(const void *page, __u64 gpa, __u32 seed)
 	return !memcmp(page, expected, sizeof(expected));
 }
 
-int gmem_vm_create_type(struct gmem_vm *vm, unsigned long vm_type, size_t size,
-			__u64 gmem_flags)
+static int open_kvm(struct gmem_vm *vm)
 {
-	int ret;
-
 	memset(vm, 0, sizeof(*vm));
 	vm->vm_fd = -1;
 	vm->vcpu_fd = -1;
 	vm->gmem_fd = -1;
 
 	vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (vm->kvm_fd < 0)
-		return -errno;
+	return vm->kvm_fd < 0 ? -errno : 0;
+}
+
+/* The vCPU and its program, up to its first report. */
+static int start_vcpu(struct gmem_vm *vm)
+{
+	int ret;
+
+	ret = create_program(vm);
+	if (ret)
+		return ret;
+	ret = create_vcpu(vm);
+	if (ret)
+		return ret;
+	return run_vcpu(vm);
+}
+
+int gmem_vm_create_type(struct gmem_vm *vm, unsigned long vm_type, size_t size,
+			__u64 gmem_flags)
+{
+	int ret;
+
+	ret = open_kvm(vm);
+	if (ret)
+		return ret;
 
 	ret = xioctl(vm->kvm_fd, KVM_CREATE_VM, (void *)vm_type);
 	if (ret < 0)
@@ -445,13 +470,7 @@ int gmem_vm_create_type(struct gmem_vm *vm, unsigned long vm_type, size_t size,
 	ret = create_gmem(vm, size, gmem_flags);
 	if (ret)
 		goto err_destroy;
-	ret = create_program(vm);
-	if (ret)
-		goto err_destroy;
-	ret = create_vcpu(vm);
-	if (ret)
-		goto err_destroy;
-	ret = run_vcpu(vm);	/* to the first report */
+	ret = start_vcpu(vm);
 	if (ret)
 		goto err_destroy;
 	return 0;
@@ -465,6 +484,26 @@ int gmem_vm_create(struct gmem_vm *vm, size_t size, __u64 gmem_flags)
 {
 	return gmem_vm_create_type(vm, KVM_X86_SW_PROTECTED_VM, size,
 				   gmem_flags);
+}
+
+int gmem_vm_add_vcpu(const struct gmem_vm *vm, struct gmem_vm *more,
+		     unsigned long vcpu_id)
+{
+	int ret;
+
+	ret = open_kvm(more);
+	if (ret)
+		return ret;
+	more->vcpu_id = vcpu_id;
+
+	more->vm_fd = fcntl(vm->vm_fd, F_DUPFD_CLOEXEC, 0);
+	if (more->vm_fd < 0)
+		ret = -errno;
+	if (!ret)
+		ret = start_vcpu(more);
+	if (ret)
+		gmem_vm_destroy(more);
+	return ret;
 }
 
 void gmem_vm_close_gmem(struct gmem_vm *vm)

@@ -34,6 +34,9 @@
 #define GMEM_VM_PROG_GPA	0xd0000000UL
 #define GMEM_VM_MAX_SIZE	0xc0000000UL
 
+/* The memslot of the guest_memfd */
+#define GMEM_VM_SLOT		0
+
 struct gmem_vm_mbox;
 
 /**
@@ -41,6 +44,7 @@ struct gmem_vm_mbox;
  * @kvm_fd: /dev/kvm
  * @vm_fd: The VM
  * @vcpu_fd: Its vCPU
+ * @vcpu_id: Its number
  * @gmem_fd: Its guest_memfd, at guest physical address 0
  * @size: Bytes of the guest_memfd
  * @mem: Host mapping of the whole guest_memfd; SIGBUS on private pages
@@ -60,6 +64,7 @@ struct gmem_vm {
 	int kvm_fd;
 	int vm_fd;
 	int vcpu_fd;
+	unsigned long vcpu_id;
 	int gmem_fd;
 	size_t size;
 	__u8 *mem;
@@ -85,6 +90,13 @@ int gmem_vm_create_type(struct gmem_vm *vm, unsigned long vm_type, size_t size,
 			__u64 gmem_flags);
 int gmem_vm_create(struct gmem_vm *vm, size_t size, __u64 gmem_flags);
 void gmem_vm_destroy(struct gmem_vm *vm);
+
+/*
+ * Another vCPU of the same VM, numbered @vcpu_id from 1 on: @more takes commands
+ * by a thread of its own, and has no guest_memfd. Destroy it before @vm.
+ */
+int gmem_vm_add_vcpu(const struct gmem_vm *vm, struct gmem_vm *more,
+		     unsigned long vcpu_id);
 
 /* The parts of gmem_vm_destroy(), for tests of the order. */
 void gmem_vm_close_gmem(struct gmem_vm *vm);	/* host mapping and fd */
