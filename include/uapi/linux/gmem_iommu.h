@@ -96,9 +96,9 @@ enum gmem_iommu_policy {
  * no protection, a bad @max_leaf_size, a @size that is too small; E2BIG; EFAULT;
  * ENOENT: no such IOAS; EEXIST: the IOVA range is in use; EOVERFLOW: a range
  * that wraps; EOPNOTSUPP: unknown flag or policy, non-zero reserved field, or a
- * domain of the IOAS that cannot be mirrored; ENODEV: the last file of the
- * guest_memfd is closed; ENOSPC: no IOVA is free; EHWPOISON: a shared page is
- * broken; EMFILE, ENFILE: no file descriptor is free; EINTR; ENOMEM.
+ * domain of the IOAS that cannot be mirrored; ENOSPC: no IOVA is free;
+ * EHWPOISON: a shared page is broken; EMFILE, ENFILE: no file descriptor is free;
+ * EINTR; ENOMEM.
  */
 struct gmem_iommu_bind {
 	__u32 size;
@@ -135,7 +135,8 @@ enum gmem_iommu_run_flags {
  * @offset: First byte, in the guest_memfd
  * @length: Bytes
  * @flags: Mask of enum gmem_iommu_run_flags
- * @leaf_size: Largest IOMMU leaf that maps the run, in bytes; 0 if not mapped
+ * @leaf_size: Largest IOMMU leaf that fits into the run, in bytes; 0 if not mapped.
+ *	A domain without leaves of that size uses smaller ones.
  */
 struct gmem_iommu_run {
 	__aligned_u64 offset;
