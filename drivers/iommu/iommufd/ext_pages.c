@@ -98,13 +98,23 @@ struct iommufd_ext_domain {
 	unsigned long map_last;
 };
 
-/* An area that is filled into a domain, with leaves up to max_leaf_lg2 */
+/*
+ * An area that is filled into a domain, with leaves up to max_leaf_lg2. While the fill
+ * goes on, only the pages before the index end follow changes; no leaf spans it.
+ */
 struct iommufd_ext_track {
 	struct list_head elm;
 	struct iopt_area *area;
 	struct iommufd_ext_domain *dom;
 	unsigned int max_leaf_lg2;
+	unsigned long end;
 };
+
+/*
+ * A fill lets changes of the set in whenever it gets to a multiple of this IOVA, or
+ * of the largest leaf.
+ */
+#define EXT_BATCH_SIZE	SZ_2M
 
 static struct iopt_area *to_area(struct list_head *elm)
 {
@@ -125,15 +135,15 @@ static unsigned long ext_iova_to_index(struct iopt_area *area,
 	       (iova - iopt_area_iova(area)) / PAGE_SIZE;
 }
 
-/* Clip [index, index + nr) to the area, returns false if nothing is left */
-static bool ext_clip(struct iopt_area *area, unsigned long index,
+/* Clip [index, index + nr) to what is filled, returns false if nothing is left */
+static bool ext_clip(struct iommufd_ext_track *track, unsigned long index,
 		     unsigned long nr, unsigned long *first,
 		     unsigned long *last)
 {
-	if (!nr)
+	if (!nr || track->end == iopt_area_index(track->area))
 		return false;
-	*first = max(index, iopt_area_index(area));
-	*last = min(index + nr - 1, iopt_area_last_index(area));
+	*first = max(index, iopt_area_index(track->area));
+	*last = min(index + nr - 1, track->end - 1);
 	return *first <= *last;
 }
 
@@ -356,17 +366,29 @@ static int ext_map_piece(struct iommufd_ext_track *track, unsigned long iova,
 	return rc;
 }
 
-static int ext_map_set(struct iommufd_ext *ext, struct iommufd_ext_track *track)
+/* The end of the batch that starts at track->end */
+static unsigned long ext_batch_end(struct iommufd_ext_track *track)
 {
 	struct iopt_area *area = track->area;
-	unsigned long last = iopt_area_last_index(area);
-	unsigned long index = iopt_area_index(area);
-	struct iommufd_ext_run run;
+	unsigned long iova = ext_index_to_iova(area, track->end);
+	unsigned long size = max(EXT_BATCH_SIZE, BIT(track->max_leaf_lg2));
 
+	return ext_iova_to_index(area, min(iova | (size - 1),
+					   iopt_area_last_iova(area))) + 1;
+}
+
+static int ext_map_batch(struct iommufd_ext *ext,
+			 struct iommufd_ext_track *track)
+{
+	unsigned long last = ext_batch_end(track) - 1;
+	unsigned long index = track->end;
+	struct iommufd_ext_run run;
+	int rc;
+
+	/* From here on ext_unfill() has to look at them */
+	track->end = last + 1;
 	while (index <= last &&
 	       ext->ops->next_run(ext->priv, index, last, &run)) {
-		int rc;
-
 		if (WARN_ON(!run.nr || run.index < index || run.index > last ||
 			    run.nr - 1 > last - run.index))
 			return -EINVAL;
@@ -384,35 +406,32 @@ static int ext_map_set(struct iommufd_ext *ext, struct iommufd_ext_track *track)
 	return ext_sync_mapped(track->dom);
 }
 
-/* On failure nothing is mapped or tracked */
-static int ext_fill(struct iommufd_ext *ext, struct iopt_area *area,
-		    struct iommu_domain *domain)
+static struct iommufd_ext_track *ext_track(struct iommufd_ext *ext,
+					   struct iopt_area *area,
+					   struct iommu_domain *domain)
 {
 	struct iommufd_ext_track *track;
-	int rc;
+	struct iommufd_ext_domain *dom;
 
 	if (WARN_ON(ext_find_track(ext, area, domain)))
-		return -EINVAL;
+		return ERR_PTR(-EINVAL);
 
 	track = kzalloc_obj(*track, GFP_KERNEL_ACCOUNT);
 	if (!track)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
+	dom = ext_get_domain(ext, domain);
+	if (IS_ERR(dom)) {
+		kfree(track);
+		return ERR_CAST(dom);
+	}
 	track->area = area;
+	track->dom = dom;
+	track->end = iopt_area_index(area);
 	/* IOMMU_OPTION_HUGE_PAGES cannot change as long as there is a domain */
 	track->max_leaf_lg2 = area->iopt->disable_large_pages ?
 				      PAGE_SHIFT : ext->max_leaf_lg2;
-	track->dom = ext_get_domain(ext, domain);
-	if (IS_ERR(track->dom)) {
-		rc = PTR_ERR(track->dom);
-		kfree(track);
-		return rc;
-	}
 	list_add_tail(&track->elm, &ext->tracks);
-
-	rc = ext_map_set(ext, track);
-	if (rc)
-		ext_unfill(track);
-	return rc;
+	return track;
 }
 
 static void ext_unfill_area(struct iommufd_ext *ext, struct iopt_area *area)
@@ -425,42 +444,79 @@ static void ext_unfill_area(struct iommufd_ext *ext, struct iopt_area *area)
 			ext_unfill(track);
 }
 
-static int ext_fill_area(struct iommufd_ext *ext, struct iopt_area *area)
+/* With the provider's set stable. On failure nothing is mapped or tracked. */
+static int ext_fill_batch(struct iommufd_ext *ext, struct iopt_area *area,
+			  struct iommu_domain *domain,
+			  struct iommufd_ext_track **track)
 {
-	struct iommu_domain *domain;
-	unsigned long index;
 	int rc;
 
-	xa_for_each(&area->iopt->domains, index, domain) {
-		rc = ext_fill(ext, area, domain);
-		if (rc) {
-			ext_unfill_area(ext, area);
-			return rc;
-		}
+	if (!*track) {
+		struct iommufd_ext_track *new = ext_track(ext, area, domain);
+
+		if (IS_ERR(new))
+			return PTR_ERR(new);
+		*track = new;
 	}
+
+	/* The last other area can have gone meanwhile */
+	rc = ext->revoked ? -ENODEV : ext_map_batch(ext, *track);
+	if (rc)
+		ext_unfill(*track);
+	return rc;
+}
+
+/*
+ * The provider can change its set between two batches, and then finds those pages
+ * that are filled. Nobody else looks for the track, because of domains_rwsem.
+ */
+static int ext_fill(struct iommufd_ext *ext, struct iopt_area *area,
+		    struct iommu_domain *domain)
+{
+	struct iommufd_ext_track *track = NULL;
+	bool done = false;
+	int rc = 0;
+
+	while (!rc && !done) {
+		ext->ops->begin(ext->priv);
+		mutex_lock(&ext->pages->mutex);
+		rc = ext_fill_batch(ext, area, domain, &track);
+		done = rc || track->end > iopt_area_last_index(area);
+		mutex_unlock(&ext->pages->mutex);
+		ext->ops->end(ext->priv);
+		cond_resched();
+	}
+	return rc;
+}
+
+static int ext_add_area(struct iommufd_ext *ext, struct iopt_area *area)
+{
+	guard(mutex)(&ext->pages->mutex);
+
+	if (ext->revoked)
+		return -ENODEV;
 	list_add_tail(&area->ext_elm, &ext->areas);
 	return 0;
 }
 
-/* With the provider's set stable fill one domain, or all of a new area */
-static int ext_fill_locked(struct iommufd_ext *ext, struct iopt_area *area,
-			   struct iommu_domain *domain)
+static int ext_fill_area(struct iommufd_ext *ext, struct iopt_area *area)
 {
-	/* A revoked object has nothing to map and cannot get another area */
-	int rc = domain ? 0 : -ENODEV;
+	struct iommu_domain *domain;
+	unsigned long index;
+	int rc = 0;
 
-	guard(rwsem_read)(&ext->ops_rwsem);
-	if (READ_ONCE(ext->revoked))
-		return rc;
-
-	ext->ops->begin(ext->priv);
-	mutex_lock(&ext->pages->mutex);
-	/* The last other area can have gone meanwhile */
-	if (!ext->revoked)
-		rc = domain ? ext_fill(ext, area, domain) :
-			      ext_fill_area(ext, area);
-	mutex_unlock(&ext->pages->mutex);
-	ext->ops->end(ext->priv);
+	xa_for_each(&area->iopt->domains, index, domain) {
+		rc = ext_fill(ext, area, domain);
+		if (rc)
+			break;
+	}
+	if (!rc)
+		rc = ext_add_area(ext, area);
+	if (rc) {
+		mutex_lock(&ext->pages->mutex);
+		ext_unfill_area(ext, area);
+		mutex_unlock(&ext->pages->mutex);
+	}
 	return rc;
 }
 
@@ -477,9 +533,15 @@ static int ext_fill_locked(struct iommufd_ext *ext, struct iopt_area *area,
  */
 int iopt_ext_fill_domains(struct iopt_area *area, struct iopt_pages *pages)
 {
+	struct iommufd_ext *ext = pages->ext;
+
 	lockdep_assert_held(&area->iopt->domains_rwsem);
 
-	return ext_fill_locked(pages->ext, area, NULL);
+	guard(rwsem_read)(&ext->ops_rwsem);
+	/* A revoked object cannot get another area */
+	if (READ_ONCE(ext->revoked))
+		return -ENODEV;
+	return ext_fill_area(ext, area);
 }
 
 /**
@@ -497,9 +559,15 @@ int iopt_ext_fill_domains(struct iopt_area *area, struct iopt_pages *pages)
 int iopt_ext_fill_domain(struct iopt_area *area, struct iopt_pages *pages,
 			 struct iommu_domain *domain)
 {
+	struct iommufd_ext *ext = pages->ext;
+
 	lockdep_assert_held_write(&area->iopt->domains_rwsem);
 
-	return ext_fill_locked(pages->ext, area, domain);
+	guard(rwsem_read)(&ext->ops_rwsem);
+	/* A revoked object has nothing to map */
+	if (READ_ONCE(ext->revoked))
+		return 0;
+	return ext_fill(ext, area, domain);
 }
 
 /**
@@ -893,7 +961,7 @@ int iommufd_ext_prepare_map(struct iommufd_ext *ext,
 		unsigned long index, last;
 		int rc;
 
-		if (!ext_clip(track->area, run->index, run->nr, &index, &last))
+		if (!ext_clip(track, run->index, run->nr, &index, &last))
 			continue;
 		if (iommufd_should_fail())
 			return -ENOMEM;
@@ -960,7 +1028,7 @@ int iommufd_ext_prepare_unmap(struct iommufd_ext *ext, unsigned long index,
 	lockdep_assert_held(&ext->pages->mutex);
 
 	list_for_each_entry(track, &ext->tracks, elm) {
-		if (!ext_clip(track->area, index, nr, &first, &last))
+		if (!ext_clip(track, index, nr, &first, &last))
 			continue;
 		rc = ext_cut(ext, track, first, last);
 		if (rc)
@@ -1024,7 +1092,7 @@ void iommufd_ext_unmap_range(struct iommufd_ext *ext, unsigned long index,
 	lockdep_assert_held(&ext->pages->mutex);
 
 	list_for_each_entry(track, &ext->tracks, elm) {
-		if (!ext_clip(track->area, index, nr, &first, &last))
+		if (!ext_clip(track, index, nr, &first, &last))
 			continue;
 		/* A domain that broke its word must not keep the pages */
 		if (ext_unmap_track(ext, track, first, last)) {
@@ -1058,7 +1126,7 @@ void iommufd_ext_revoke_range(struct iommufd_ext *ext, unsigned long index,
 	lockdep_assert_held(&ext->pages->mutex);
 
 	list_for_each_entry(track, &ext->tracks, elm) {
-		if (!ext_clip(track->area, index, nr, &first, &last))
+		if (!ext_clip(track, index, nr, &first, &last))
 			continue;
 		if (ext_cut(ext, track, first, last) ||
 		    ext_unmap_track(ext, track, first, last))
@@ -1135,7 +1203,7 @@ void iommufd_ext_map_run(struct iommufd_ext *ext,
 	list_for_each_entry(track, &ext->tracks, elm) {
 		unsigned long index, last;
 
-		if (!ext_clip(track->area, run->index, run->nr, &index, &last))
+		if (!ext_clip(track, run->index, run->nr, &index, &last))
 			continue;
 
 		/* The flags make a broken promise fail, not sleep */
