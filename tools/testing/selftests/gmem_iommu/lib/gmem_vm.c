@@ -227,8 +227,9 @@ static int create_program(struct gmem_vm *vm)
 {
 	void *prog;
 
+	/* Shared: a fork unmaps private memory from the guest, to copy it on write. */
 	prog = mmap(NULL, PROG_SIZE, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (prog == MAP_FAILED)
 		return -errno;
 
@@ -370,7 +371,7 @@ static int run_command(struct gmem_vm *vm, __u32 cmd, __u64 gpa,
 	vm->mbox->cmd = cmd;
 
 	ret = run_vcpu(vm);
-	if (ret == -EFAULT) {
+	if (ret && vm->run) {
 		/* It stopped in the middle: bring it back to the loop. */
 		vm->mbox->cmd = 0;
 		if (enter_program(vm) || run_vcpu(vm))

@@ -183,12 +183,8 @@ static void add_run(struct text *text, const struct gmem_listener_test_run *run)
 {
 	const char *memory = "none";
 
-	add(text, " %c%llu-", run->shared ? '+' : '-', run->start);
-	if (run->last == (__u64)~0UL)
-		add(text, "end");
-	else
-		add(text, "%llu", run->last);
-
+	add(text, " %c%llu-%llu", run->shared ? '+' : '-', run->start,
+	    run->last);
 	if (run->is_shared == ~0U)
 		return;
 	if (run->memory & GMEM_LISTENER_TEST_MEMORY)
