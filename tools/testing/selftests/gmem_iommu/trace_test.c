@@ -269,6 +269,7 @@ TEST_F(trace, U5_refused)
 TEST_F(trace, C12_U5_reasons)
 {
 	struct env *env = &self->s.env;
+	int ret;
 
 	ASSERT_EQ(0, env_bind(env));
 	read_events(_metadata, &self->s);
@@ -287,7 +288,16 @@ TEST_F(trace, C12_U5_reasons)
 	expect_event(_metadata, &self->s, 0, "gmem_iommu_map",
 		     "populate pages 0x7-0x7 of binding iova 0x10003000: 1 pages in N ns");
 
-	/* The whole memslot, where a page is missing by now. */
+	ret = host_break(env_host(env, 3));
+	if (ret == -EINVAL)
+		SKIP(return, "no CONFIG_MEMORY_FAILURE");
+	ASSERT_EQ(0, ret);
+	read_events(_metadata, &self->s);
+	EXPECT_EQ(1, self->s.events.nr);
+	expect_event(_metadata, &self->s, 0, "gmem_iommu_unmap",
+		     "memory-failure pages 0x3-0x3 of binding iova 0x10003000: 1 pages in N ns");
+
+	/* The whole memslot, where pages are missing by now. */
 	ASSERT_EQ(0, gmem_set_slot(env->vm.vm_fd, 0, 0, 0, env->vm.gmem_fd, 0,
 				   env->vm.mem));
 	read_events(_metadata, &self->s);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The host's view of guest memory: accesses that may raise SIGBUS, long-term
- * pins, and the physical page behind an address.
+ * pins, broken memory, and the physical page behind an address.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "mm/gup_test.h"
@@ -140,4 +142,33 @@ int host_pfns(const void *addr, __u64 *pfns, size_t npages)
 	for (i = 0; i < npages; i++)
 		pfns[i] = pfns[i] & present ? pfns[i] & pfn_mask : 0;
 	return 0;
+}
+
+/* Never returns; the exit status is an errno. */
+static void break_page(void *addr)
+{
+	char byte;
+
+	if (host_read(&byte, addr, 1) || host_write(addr, &byte, 1))
+		_exit(EFAULT);
+	_exit(madvise(addr, GMEM_PAGE_SIZE, MADV_HWPOISON) ? errno : 0);
+}
+
+int host_break(void *addr)
+{
+	int status;
+	pid_t pid;
+
+	/* Whoever breaks a page that it has mapped may be killed for it. */
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid)
+		break_page(addr);
+	if (waitpid(pid, &status, 0) != pid)
+		return -ECHILD;
+	/* EBUSY: the page is marked, but cannot be taken out of the file. */
+	if (!WIFEXITED(status) || WEXITSTATUS(status) == EBUSY)
+		return 0;
+	return -WEXITSTATUS(status);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The host's view of guest memory: accesses that may raise SIGBUS, long-term
- * pins, and the physical page behind an address.
+ * pins, broken memory, and the physical page behind an address.
  */
 #ifndef SELFTESTS_GMEM_IOMMU_HOST_H
 #define SELFTESTS_GMEM_IOMMU_HOST_H
@@ -38,5 +38,11 @@ int host_hold(void *addr);
  * root. 0 for a page that is not present; touch it before.
  */
 int host_pfns(const void *addr, __u64 *pfns, size_t npages);
+
+/*
+ * Have the hardware report the page at @addr as broken. -EINVAL if the kernel
+ * lacks CONFIG_MEMORY_FAILURE.
+ */
+int host_break(void *addr);
 
 #endif /* SELFTESTS_GMEM_IOMMU_HOST_H */

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * C12: what takes memory away from devices besides a conversion: a punched hole,
+ * broken memory, a memslot that is deleted, and the last close of the file. Each
+ * has its own reason; when the listeners have heard of it no device reaches the
+ * pages, although the IOMMU had cached their translations; and the neighbours are
+ * not disturbed.
+ *
+ * Two listeners are held in the middle, the first before the mirror of the device
+ * and the second after it, and the rest is looked at from outside.
+ *
+ * Requirements: C12, C8, N1, N3, M2.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/dma.h"
+#include "lib/env.h"
+#include "lib/gmem_vm.h"
+#include "lib/harness.h"
+#include "lib/host.h"
+#include "lib/kvm_stats.h"
+#include "lib/listener.h"
+#include "lib/mirror.h"
+#include "lib/walker.h"
+
+#define NPAGES		64
+#define SEED		0x5eed8000
+
+/* The pages that a hole or broken memory concerns; there is one broken page. */
+#define HOLE_FIRST	8
+#define HOLE_PAGES	4
+#define NEIGHBOUR	(HOLE_FIRST + HOLE_PAGES)
+
+static int punch(struct env *env)
+{
+	return gmem_punch_hole(env->vm.gmem_fd, HOLE_FIRST * GMEM_PAGE_SIZE,
+			       HOLE_PAGES * GMEM_PAGE_SIZE);
+}
+
+static int break_memory(struct env *env)
+{
+	return host_break(env_host(env, HOLE_FIRST));
+}
+
+static int delete_memslot(struct env *env)
+{
+	return gmem_set_slot(env->vm.vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
+}
+
+static int close_file(struct env *env)
+{
+	gmem_vm_close_gmem(&env->vm);
+	return 0;
+}
+
+struct revoke_rig {
+	struct env env;
+	struct edu *edu;
+	int l[2];
+	long long guest_mappings;
+};
+
+FIXTURE(revoke)
+{
+	struct revoke_rig rig;
+};
+
+/**
+ * struct revoke_variant - A way to lose memory
+ * @revoke: Do it
+ * @reason: Bit of its reason
+ * @first: First page that is lost
+ * @npages: Number of pages that are lost
+ * @keeps_memory: The pages have their memory while the listeners are told
+ */
+FIXTURE_VARIANT(revoke)
+{
+	int (*revoke)(struct env *env);
+	__u32 reason;
+	size_t first;
+	size_t npages;
+	bool keeps_memory;
+};
+
+FIXTURE_VARIANT_ADD(revoke, hole)
+{
+	.revoke = punch,
+	.reason = ON_TRUNCATE,
+	.first = HOLE_FIRST,
+	.npages = HOLE_PAGES,
+	.keeps_memory = true,
+};
+
+FIXTURE_VARIANT_ADD(revoke, broken)
+{
+	.revoke = break_memory,
+	.reason = ON_MEMORY_FAILURE,
+	.first = HOLE_FIRST,
+	.npages = 1,
+};
+
+FIXTURE_VARIANT_ADD(revoke, memslot)
+{
+	.revoke = delete_memslot,
+	.reason = ON_MEMSLOT_DELETE,
+	.npages = NPAGES,
+};
+
+FIXTURE_VARIANT_ADD(revoke, last_close)
+{
+	.revoke = close_file,
+	.reason = ON_RELEASE,
+	.npages = NPAGES,
+	.keeps_memory = true,
+};
+
+FIXTURE_SETUP(revoke)
+{
+	struct env *env = &self->rig.env;
+	const char *why;
+	int i;
+
+	why = listener_missing();
+	if (!why)
+		why = env_missing(1);
+	if (why)
+		SKIP(return, "%s", why);
+	ASSERT_EQ(0, env_create(env, NPAGES, true));
+	self->rig.edu = &env->edu[0];
+	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
+	for (i = 0; i < 2; i++) {
+		if (i)
+			ASSERT_EQ(0, env_bind(env));
+		self->rig.l[i] = listener_open(env->vm.gmem_fd, 0, NPAGES);
+		ASSERT_LE(0, self->rig.l[i]);
+	}
+	/* Mapped by everybody, and cached by the IOMMU. */
+	ASSERT_STREQ("", env_check(env));
+	self->rig.guest_mappings = kvm_stat(env->vm.vm_fd, "pages_4k");
+	ASSERT_LT(NPAGES, self->rig.guest_mappings);
+}
+
+FIXTURE_TEARDOWN(revoke)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		listener_hold(self->rig.l[i], 0);
+		close(self->rig.l[i]);
+	}
+	env_destroy(&self->rig.env);
+}
+
+static bool device_reads(struct edu *edu, size_t page)
+{
+	__u8 buf[GMEM_PAGE_SIZE];
+
+	return !dma_read(edu, env_iova(page), buf) &&
+	       gmem_pattern_matches(buf, page * GMEM_PAGE_SIZE, SEED);
+}
+
+/* What the thread that revokes is told, and what it answers. */
+struct revocation {
+	struct env *env;
+	int (*revoke)(struct env *env);
+	pthread_t thread;
+	int ret;
+};
+
+static void *do_revoke(void *arg)
+{
+	struct revocation *r = arg;
+
+	r->ret = r->revoke(r->env);
+	return NULL;
+}
+
+/* The call of a listener that takes the pages away, before it returns. */
+static void wait_for_invalidate(struct __test_metadata *_metadata, int listener,
+				struct gmem_listener_test_record *record)
+{
+	do {
+		ASSERT_EQ(0, listener_wait(listener, record));
+	} while (record->phase == GMEM_LISTENER_TEST_PREPARE);
+	EXPECT_EQ(GMEM_LISTENER_TEST_INVALIDATE, record->phase);
+}
+
+TEST_F(revoke, C12_C8_N1_N3_M2_device_is_off)
+{
+	struct revocation r = { .env = &self->rig.env, .revoke = variant->revoke };
+	const int left = NPAGES - (int)variant->npages;
+	struct gmem_listener_test_record record;
+	struct revoke_rig *rig = &self->rig;
+	struct env *env = &rig->env;
+	int i;
+
+	EXPECT_TRUE(device_reads(rig->edu, variant->first));
+	for (i = 0; i < 2; i++) {
+		listener_forget(rig->l[i]);
+		ASSERT_EQ(0, listener_hold(rig->l[i], HOLD_INVALIDATE));
+	}
+	ASSERT_EQ(0, pthread_create(&r.thread, NULL, do_revoke, &r));
+
+	for (i = 0; i < 2; i++) {
+		wait_for_invalidate(_metadata, rig->l[i], &record);
+		EXPECT_EQ(variant->reason, 1U << record.reason);
+		EXPECT_EQ(variant->keeps_memory,
+			  !!(record.runs[0].memory & GMEM_LISTENER_TEST_MEMORY));
+		/* The guest is off before the first, the device before the second. */
+		EXPECT_EQ(rig->guest_mappings - (int)variant->npages,
+			  kvm_stat(env->vm.vm_fd, "pages_4k"));
+		EXPECT_EQ(i ? left : NPAGES,
+			  walker_count(rig->edu->bdf, ENV_IOVA, NPAGES));
+		if (i)
+			EXPECT_FALSE(device_reads(rig->edu, variant->first));
+		ASSERT_EQ(0, listener_let_go(rig->l[i]));
+	}
+	ASSERT_EQ(0, pthread_join(r.thread, NULL));
+	if (r.ret == -EINVAL)
+		SKIP(return, "no CONFIG_MEMORY_FAILURE");
+	EXPECT_EQ(0, r.ret);
+
+	env_set_model(env, variant->first, variant->npages, PAGE_HOLE);
+	EXPECT_EQ(env->vm.gmem_fd < 0, mirror_poll_dead(env->binding));
+	if (env->vm.gmem_fd >= 0)
+		EXPECT_STREQ("", env_check(env));
+	EXPECT_EQ(left, walker_count(rig->edu->bdf, ENV_IOVA, NPAGES));
+	EXPECT_EQ(!!left, device_reads(rig->edu, NEIGHBOUR));
+	EXPECT_TRUE(dma_read_faults(rig->edu, env_iova(variant->first)));
+}
+
+/* A device that comes afterwards does not reach them either: M3. */
+TEST_F(revoke, C12_M3_late_device)
+{
+	const int left = NPAGES - (int)variant->npages;
+	struct env *env = &self->rig.env;
+	int i;
+
+	if (env->bdfs.nr < 2)
+		SKIP(return, "only one edu device");
+	if (variant->revoke(env) == -EINVAL)
+		SKIP(return, "no CONFIG_MEMORY_FAILURE");
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, env_attach_late(env, i));
+		EXPECT_EQ(left, walker_count(env->edu[1].bdf, ENV_IOVA, NPAGES));
+		EXPECT_FALSE(device_reads(&env->edu[1], variant->first));
+		EXPECT_EQ(!!left, device_reads(&env->edu[1], NEIGHBOUR));
+		ASSERT_EQ(0, env_detach_late(env));
+	}
+}
+
+TEST_HARNESS_MAIN
