@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "lib/dma.h"
@@ -18,8 +19,10 @@
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
 #include "lib/host.h"
+#include "lib/kvm_stats.h"
 #include "lib/listener.h"
 #include "lib/mirror.h"
+#include "lib/state.h"
 #include "lib/walker.h"
 
 #define PAGES(n)	((n) * GMEM_PAGE_SIZE)
@@ -145,6 +148,55 @@ TEST_F(memslot, C12_another_guest_address)
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, OTHER_GPA + PAGES(10), PAGES(1), SEED));
 	ASSERT_EQ(0, dma_read(self->edu, env_iova(10), self->page));
 	EXPECT_TRUE(gmem_pattern_matches(self->page, OTHER_GPA + PAGES(10), SEED));
+}
+
+/*
+ * A memslot over a guest_memfd can only be deleted: to move it, to change its
+ * flags or the file behind it is refused, and the mirror and the guest do not see
+ * that somebody tried.
+ */
+TEST_F(memslot, C12_move_is_refused)
+{
+	struct kvm_userspace_memory_region2 args = {
+		.slot = GMEM_VM_SLOT,
+		.flags = KVM_MEM_GUEST_MEMFD,
+		.memory_size = self->env.vm.size,
+		.userspace_addr = (unsigned long)self->env.vm.mem,
+		.guest_memfd = self->env.vm.gmem_fd,
+	};
+	struct kvm_userspace_memory_region2 attempts[] = {
+		args, args, args, args, args,
+	};
+	struct gmem_iommu_stats before, after;
+	struct kvm_counters counters;
+	struct env *env = &self->env;
+	__u64 generation;
+	size_t i;
+
+	attempts[0].guest_phys_addr = OTHER_GPA;
+	attempts[1].flags |= KVM_MEM_READONLY;
+	attempts[2].guest_memfd_offset = PAGES(1);
+	attempts[2].memory_size -= PAGES(1);
+	attempts[3].memory_size /= 2;
+	attempts[4].flags = 0;
+	attempts[4].guest_phys_addr = OTHER_GPA;
+
+	ASSERT_EQ(0, mirror_get_stats(env->binding, &before));
+	ASSERT_EQ(0, kvm_counters_read(env->vm.vm_fd, &counters));
+	generation = mirror_generation(env->binding);
+	for (i = 0; i < ARRAY_SIZE(attempts); i++) {
+		EXPECT_NE(0, ioctl(env->vm.vm_fd, KVM_SET_USER_MEMORY_REGION2,
+				   &attempts[i])) {
+			TH_LOG("attempt %zu", i);
+		}
+		EXPECT_EQ(EINVAL, errno);
+	}
+	EXPECT_STREQ("", kvm_counters_changed(env->vm.vm_fd, &counters));
+	EXPECT_EQ(generation, mirror_generation(env->binding));
+	ASSERT_EQ(0, mirror_get_stats(env->binding, &after));
+	EXPECT_EQ(0, memcmp(&before, &after, sizeof(before)));
+	EXPECT_MIRROR();
+	EXPECT_TRUE(device_reads(self->edu, 10));
 }
 
 /* Parts come and go one by one, over both states. */

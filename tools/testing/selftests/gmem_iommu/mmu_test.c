@@ -2,10 +2,10 @@
 /*
  * KVM's MMU over a convertible file: the file says which pages are private, for
  * faults, for memory that is mapped in advance and for what user space is told;
- * and a conversion costs its neighbours no fault, neither the guest's nor the
- * host's.
+ * a conversion costs its neighbours no fault, neither the guest's nor the host's,
+ * and one that changes nothing costs nothing.
  *
- * Requirements: C8, C10, C15.
+ * Requirements: C7, C8, C10, C15.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -331,6 +331,75 @@ TEST_F(mmu, C8_neighbours_do_not_fault)
 		EXPECT_EQ(1, touch_by_host(vm, at, 1));
 		EXPECT_EQ(0, touch_by_host(vm, 0, NPAGES));
 	}
+}
+
+/* Every second page: as many runs as there can be. */
+static int convert_alternately(struct gmem_vm *vm, __u32 target)
+{
+	struct kvm_gmem_range ranges[NPAGES / 2];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(ranges); i++)
+		ranges[i] = (struct kvm_gmem_range) {
+			.offset = PAGES(2 * i),
+			.size = PAGES(1),
+			.target = target,
+		};
+	return gmem_convert_vec(vm->gmem_fd, ranges, ARRAY_SIZE(ranges), NULL);
+}
+
+/* Requests for the state that all pages are in, by both ioctls. */
+static int convert_nothing(struct gmem_vm *vm)
+{
+	const struct kvm_gmem_range ranges[] = {
+		{ .offset = PAGES(0), .size = PAGES(8), .target = SHARED },
+		{ .offset = PAGES(8), .size = PAGES(8), .target = PRIVATE },
+		{ .offset = PAGES(16), .size = PAGES(NPAGES - 16), .target = SHARED },
+	};
+	__u64 offset = 1;
+	int ret;
+
+	ret = gmem_convert_vec(vm->gmem_fd, ranges, ARRAY_SIZE(ranges), &offset);
+	if (!ret && !offset)
+		ret = gmem_set_attributes2(vm->gmem_fd, PAGES(8), PAGES(8),
+					   KVM_MEMORY_ATTRIBUTE_PRIVATE, &offset);
+	if (!ret && !offset)
+		ret = gmem_set_attributes2(vm->gmem_fd, PAGES(16),
+					   PAGES(NPAGES - 16), 0, &offset);
+	return !ret && offset ? -EPROTO : ret;
+}
+
+/*
+ * C7: no mapping is zapped, no TLB is flushed and nobody faults: KVM's counters
+ * stand still. A conversion of many runs moves them, by one flush.
+ */
+TEST_F(mmu, C7_nothing_to_do_costs_nothing)
+{
+	struct kvm_counters of_vm, of_vcpu;
+	struct gmem_vm *vm = &self->vm;
+	long long flushes;
+	int i;
+
+	ASSERT_EQ(0, convert(vm, 8, 8, PRIVATE));
+	ASSERT_LE(0, touch_by_host(vm, 0, 8));
+	ASSERT_LE(0, touch_by_host(vm, 16, NPAGES - 16));
+	ASSERT_LE(0, touch_by_guest(vm, 0, NPAGES));
+	ASSERT_EQ(0, kvm_counters_read(vm->vm_fd, &of_vm));
+	ASSERT_EQ(0, kvm_counters_read(vm->vcpu_fd, &of_vcpu));
+
+	for (i = 0; i < 10; i++)
+		ASSERT_EQ(0, convert_nothing(vm));
+	EXPECT_STREQ("", kvm_counters_changed(vm->vm_fd, &of_vm));
+	EXPECT_STREQ("", kvm_counters_changed(vm->vcpu_fd, &of_vcpu));
+	EXPECT_EQ(0, touch_by_host(vm, 0, 8));
+	EXPECT_EQ(0, touch_by_host(vm, 16, NPAGES - 16));
+	EXPECT_EQ(0, touch_by_guest(vm, 0, NPAGES));
+
+	flushes = kvm_stat(vm->vm_fd, "remote_tlb_flush_requests");
+	ASSERT_LE(0, flushes);
+	ASSERT_EQ(0, convert_alternately(vm, PRIVATE));
+	EXPECT_EQ(flushes + 1, kvm_stat(vm->vm_fd, "remote_tlb_flush_requests"));
+	EXPECT_STRNE("", kvm_counters_changed(vm->vm_fd, &of_vm));
 }
 
 /* C8, C10: between the ranges of a vector, and inside one that is mixed. */
