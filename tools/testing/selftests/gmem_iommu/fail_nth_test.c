@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * C1, C2, C11, M3, M6: every allocation of every entry point fails once.
+ * C1, C2, C11, C12, M3, M6: every allocation of every entry point fails once.
  *
  * The n-th allocation of a call is made to fail, for n = 1, 2, ... until the call
  * has fewer. Each time it answers ENOMEM and everything that can be observed is
- * as before: state, contents, runs, generation, mappings of the domains and open
- * files; or it did without the allocation and succeeds. In the end it succeeds.
+ * as before: state, contents, runs, generation, mappings of the host, of the guest
+ * and of the domains, KVM's counters and the bindings', and open files; or it did
+ * without the allocation and succeeds. In the end it succeeds.
  *
  * Domains are iommufd's mock, so that page tables are a part of the test.
  */
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@
 #include "lib/gmem_vm.h"
 #include "lib/host.h"
 #include "lib/ioas.h"
+#include "lib/kvm_stats.h"
 #include "lib/mirror.h"
 #include "lib/state.h"
 #include "lib/walker.h"
@@ -53,6 +56,9 @@
  * @nr_fds: Open files before the call
  * @nr_resident: Pages with memory before the call
  * @before: State before the call
+ * @pfns: Mappings of the host before the call
+ * @counters: KVM's counters of the VM before the call
+ * @stats: The bindings' counters before the call
  */
 struct rig {
 	struct gmem_vm vm;
@@ -65,6 +71,9 @@ struct rig {
 	int nr_fds;
 	long nr_resident;
 	struct gmem_state before;
+	__u64 pfns[NR_PAGES];
+	struct kvm_counters counters;
+	struct gmem_iommu_stats stats[NR_BINDINGS];
 };
 
 static int xioctl(int fd, unsigned long cmd, void *arg)
@@ -254,6 +263,63 @@ static void expect_same(struct __test_metadata *_metadata, struct rig *rig)
 	EXPECT_EQ(rig->nr_fds, count_open_fds());
 }
 
+/* Map all memory in the guest, which is what a refused call has to leave alone. */
+static void map_in_guest(struct rig *rig)
+{
+	struct kvm_pre_fault_memory args;
+	unsigned char in_core[NR_PAGES];
+	size_t i;
+
+	if (mincore(rig->vm.mem, FILE_SIZE, in_core))
+		return;
+	for (i = 0; i < NR_PAGES; i++) {
+		if (!(in_core[i] & 1))
+			continue;
+		args = (struct kvm_pre_fault_memory) {
+			.gpa = PAGES(i),
+			.size = PAGES(1),
+		};
+		ioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args);
+	}
+}
+
+/* What else there is before a call, see expect_untouched(). */
+static void remember(struct __test_metadata *_metadata, struct rig *rig)
+{
+	int i;
+
+	map_in_guest(rig);
+	ASSERT_EQ(0, kvm_counters_read(rig->vm.vm_fd, &rig->counters));
+	ASSERT_EQ(0, host_pfns(rig->vm.mem, rig->pfns, NR_PAGES));
+	for (i = 0; i < NR_BINDINGS; i++)
+		if (rig->bindings[i] >= 0)
+			ASSERT_EQ(0, mirror_get_stats(rig->bindings[i], &rig->stats[i]));
+}
+
+/*
+ * Mappings of the guest and of the host, and counters, are as they were. To look
+ * at the contents may repair what is missing, so this comes first.
+ */
+static void expect_untouched(struct __test_metadata *_metadata, struct rig *rig)
+{
+	struct gmem_iommu_stats stats;
+	__u64 pfns[NR_PAGES];
+	int i;
+
+	EXPECT_STREQ("", kvm_counters_changed(rig->vm.vm_fd, &rig->counters));
+	ASSERT_EQ(0, host_pfns(rig->vm.mem, pfns, NR_PAGES));
+	EXPECT_EQ(0, memcmp(rig->pfns, pfns, sizeof(pfns)));
+	for (i = 0; i < NR_BINDINGS; i++) {
+		if (rig->bindings[i] < 0)
+			continue;
+		ASSERT_EQ(0, mirror_get_stats(rig->bindings[i], &stats));
+		/* These count that it failed. */
+		stats.aborts = rig->stats[i].aborts;
+		stats.refusals = rig->stats[i].refusals;
+		EXPECT_EQ(0, memcmp(&rig->stats[i], &stats, sizeof(stats)));
+	}
+}
+
 /**
  * struct call - What is tested
  * @run: Make the call; 0, or a negative errno
@@ -262,12 +328,18 @@ static void expect_same(struct __test_metadata *_metadata, struct rig *rig)
  *	does not reach it
  * @iommufd: It passes fault points of iommufd that are not allocations: looking
  *	up an object (ENOENT) and reserved regions of a device (EINVAL)
+ * @prepare: Before each call; what it changes, @undo or @recover bring back. NULL:
+ *	nothing to prepare
+ * @recover: After a failure: check what only this call is about, and undo
+ *	@prepare. 0, or a negative errno. NULL: nothing to recover
  */
 struct call {
 	int (*run)(struct rig *rig);
 	void (*undo)(struct rig *rig);
 	unsigned int min;
 	bool iommufd;
+	int (*prepare)(struct rig *rig);
+	int (*recover)(struct rig *rig);
 };
 
 static bool may_answer(const struct call *call, int ret)
@@ -276,14 +348,22 @@ static bool may_answer(const struct call *call, int ret)
 	       (call->iommufd && (ret == -ENOENT || ret == -EINVAL));
 }
 
+static int prepare_call(struct rig *rig, const struct call *call)
+{
+	return call->prepare ? call->prepare(rig) : 0;
+}
+
 /* Returns false when the call has fewer than @nth allocations. */
 static bool sweep_one(struct __test_metadata *_metadata, struct rig *rig,
 		      const struct call *call, unsigned int nth)
 {
-	__u64 generation = mirror_generation(rig->bindings[0]);
+	__u64 generation;
 	bool failed;
 	int ret;
 
+	EXPECT_EQ(0, prepare_call(rig, call));
+	remember(_metadata, rig);
+	generation = mirror_generation(rig->bindings[0]);
 	EXPECT_TRUE(fail_nth(rig, nth));
 	ret = call->run(rig);
 	failed = has_failed(rig);
@@ -291,6 +371,9 @@ static bool sweep_one(struct __test_metadata *_metadata, struct rig *rig,
 		EXPECT_TRUE(may_answer(call, ret)) TH_LOG("%d", ret);
 		EXPECT_TRUE(failed);
 		EXPECT_EQ(generation, mirror_generation(rig->bindings[0]));
+		expect_untouched(_metadata, rig);
+		if (call->recover)
+			EXPECT_EQ(0, call->recover(rig));
 	} else {
 		call->undo(rig);
 	}
@@ -305,12 +388,13 @@ static void sweep(struct __test_metadata *_metadata, struct rig *rig,
 	bool failed;
 
 	/* Once without: what comes into being at the first call is not a change. */
+	ASSERT_EQ(0, prepare_call(rig, call));
 	ASSERT_EQ(0, call->run(rig));
 	call->undo(rig);
-	read_state(_metadata, rig, &rig->before);
-	rig->nr_fds = count_open_fds();
 	rig->nr_resident = gmem_nr_resident(rig->vm.mem, NR_PAGES);
 	ASSERT_LE(0, rig->nr_resident);
+	read_state(_metadata, rig, &rig->before);
+	rig->nr_fds = count_open_fds();
 
 	do {
 		failed = sweep_one(_metadata, rig, call, ++nth);
@@ -591,6 +675,203 @@ TEST_F_TIMEOUT(bound, C1_C2_M11_to_shared_allocates, 300)
 	write_contents(_metadata, rig);
 }
 
+/*
+ * Memory comes to a shared page, by each of four ways. It is punched out before,
+ * and looking at the state brings it back, so its contents are zero.
+ */
+#define HOLE	40
+
+static int punch_hole(struct rig *rig)
+{
+	return gmem_punch_hole(rig->vm.gmem_fd, PAGES(HOLE), PAGES(1));
+}
+
+static void undo_hole(struct rig *rig)
+{
+	punch_hole(rig);
+}
+
+/* It has not got memory, and the binding says so. */
+static int expect_hole(struct rig *rig)
+{
+	unsigned char in_core;
+	__u8 model[NR_PAGES];
+
+	if (mincore(rig->vm.mem + PAGES(HOLE), GMEM_PAGE_SIZE, &in_core) ||
+	    (in_core & 1))
+		return -EPROTO;
+	memcpy(model, rig->before.page, NR_PAGES);
+	model[HOLE] = PAGE_HOLE;
+	if (rig->bindings[0] >= 0 &&
+	    *mirror_check_runs(rig->bindings[0], 0, model, NR_PAGES))
+		return -EPROTO;
+	return 0;
+}
+
+static int run_allocate(struct rig *rig)
+{
+	return gmem_allocate(rig->vm.gmem_fd, PAGES(HOLE), PAGES(1));
+}
+
+static int run_prefault(struct rig *rig)
+{
+	struct kvm_pre_fault_memory args = {
+		.gpa = PAGES(HOLE),
+		.size = PAGES(1),
+	};
+
+	return xioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args);
+}
+
+static int run_guest_fault(struct rig *rig)
+{
+	return gmem_vm_verify(&rig->vm, PAGES(HOLE), PAGES(1), 0) == -ENOMEM ?
+	       -ENOMEM : 0;
+}
+
+/* The kernel's answer to too little memory is to try again. */
+static int run_host_fault(struct rig *rig)
+{
+	return host_write(rig->vm.mem + PAGES(HOLE), "", 1);
+}
+
+/* The teardown wants the contents back. */
+static void sweep_hole(struct __test_metadata *_metadata, struct rig *rig,
+		       int (*run)(struct rig *rig), unsigned int min)
+{
+	const struct call call = {
+		.run = run,
+		.undo = undo_hole,
+		.min = min,
+		.prepare = punch_hole,
+		.recover = expect_hole,
+	};
+
+	sweep(_metadata, rig, &call);
+	ASSERT_EQ(0, run_to_shared(rig));
+	write_contents(_metadata, rig);
+}
+
+TEST_F_TIMEOUT(rig, C2_N1_U7_allocate, 300)
+{
+	sweep_hole(_metadata, &self->rig, run_allocate, 1);
+}
+
+TEST_F_TIMEOUT(rig, C2_N1_U7_prefault, 300)
+{
+	sweep_hole(_metadata, &self->rig, run_prefault, 1);
+}
+
+TEST_F_TIMEOUT(rig, C2_N1_U7_guest_fault, 300)
+{
+	sweep_hole(_metadata, &self->rig, run_guest_fault, 1);
+}
+
+TEST_F_TIMEOUT(rig, C2_N1_U7_host_fault, 300)
+{
+	sweep_hole(_metadata, &self->rig, run_host_fault, 1);
+}
+
+/* Pages of both states lose their memory. */
+static int run_punch(struct rig *rig)
+{
+	return gmem_punch_hole(rig->vm.gmem_fd, PAGES(HOLE), PAGES(4));
+}
+
+static void undo_punch(struct rig *rig)
+{
+	__u8 page[GMEM_PAGE_SIZE];
+	size_t i;
+
+	gmem_convert(rig->vm.gmem_fd, PAGES(HOLE), PAGES(4),
+		     KVM_GMEM_TARGET_SHARED, NULL);
+	for (i = HOLE; i < HOLE + 4; i++) {
+		gmem_pattern(page, PAGES(i), SEED);
+		host_write(rig->vm.mem + PAGES(i), page, sizeof(page));
+	}
+	set_states(rig);
+}
+
+TEST_F_TIMEOUT(rig, C11_C12_U7_punch_hole, 300)
+{
+	const struct call call = { .run = run_punch, .undo = undo_punch };
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+static int delete_slot(struct rig *rig)
+{
+	return gmem_set_slot(rig->vm.vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
+}
+
+static int create_slot(struct rig *rig)
+{
+	return gmem_set_slot(rig->vm.vm_fd, GMEM_VM_SLOT, 0, FILE_SIZE,
+			     rig->vm.gmem_fd, 0, rig->vm.mem);
+}
+
+static void undo_delete_slot(struct rig *rig)
+{
+	create_slot(rig);
+}
+
+TEST_F_TIMEOUT(rig, C12_U7_memslot_deletion, 300)
+{
+	const struct call call = {
+		.run = delete_slot,
+		.undo = undo_delete_slot,
+		.min = 1,
+	};
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+static void undo_nothing(struct rig *rig)
+{
+}
+
+/* A memslot over memory that is gone; one of its pages has none at all. */
+static int prepare_creation(struct rig *rig)
+{
+	return delete_slot(rig) ?: punch_hole(rig);
+}
+
+/* There is still no memslot, and devices reach nothing. */
+static int recover_creation(struct rig *rig)
+{
+	__u8 model[NR_PAGES];
+	size_t i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		model[i] = rig->before.page[i] == PAGE_SHARED ? PAGE_HOLE : PAGE_PRIVATE;
+		/* To ask for a page gives it memory. */
+		if (rig->hwpt_id && i != HOLE && model[i] == PAGE_HOLE &&
+		    mock_translates(rig, IOVA(0) + PAGES(i), rig->vm.mem + PAGES(i)))
+			return -EPROTO;
+	}
+	if (rig->bindings[0] >= 0 &&
+	    *mirror_check_runs(rig->bindings[0], 0, model, NR_PAGES))
+		return -EPROTO;
+	/* A slot that is there could not be created again. */
+	return create_slot(rig);
+}
+
+TEST_F_TIMEOUT(rig, C12_N1_U7_memslot_creation, 300)
+{
+	const struct call call = {
+		.run = create_slot,
+		.undo = undo_nothing,
+		.min = 3,
+		.prepare = prepare_creation,
+		.recover = recover_creation,
+	};
+	struct rig *rig = &self->rig;
+
+	sweep(_metadata, rig, &call);
+	ASSERT_EQ(0, run_to_shared(rig));
+	write_contents(_metadata, rig);
+}
+
 static int new_fd;
 
 static void undo_new_fd(struct rig *rig)
@@ -657,13 +938,74 @@ static int run_query(struct rig *rig)
 	return xioctl(rig->bindings[0], GMEM_IOMMU_QUERY_RUNS, &query);
 }
 
-static void undo_nothing(struct rig *rig)
-{
-}
-
 TEST_F_TIMEOUT(bound, U4_U7_query, 300)
 {
 	const struct call call = { run_query, undo_nothing, 0 };
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+/*
+ * What cannot fail: the last close of a file that is bound, and the close of a
+ * binding. Without memory, too, the domain is clean when they return.
+ */
+static int new_binding;
+
+static int prepare_release(struct rig *rig)
+{
+	new_fd = gmem_create_fd(rig->vm.vm_fd, FILE_SIZE, GMEM_VM_SHARED);
+	if (new_fd < 0)
+		return new_fd;
+	new_binding = mirror_bind(new_fd, &rig->ioas, 0, PAGES(16), IOVA(2));
+	return new_binding < 0 ? new_binding : 0;
+}
+
+static int run_release(struct rig *rig)
+{
+	struct gmem_iommu_stats stats;
+
+	close(new_fd);
+	if (mirror_poll_dead(new_binding) != 1 ||
+	    mirror_get_stats(new_binding, &stats) ||
+	    stats.unmapped_pages != (rig->hwpt_id ? 16 : 0))
+		return -EPROTO;
+	return 0;
+}
+
+static void undo_release(struct rig *rig)
+{
+	close(new_binding);
+}
+
+TEST_F_TIMEOUT(bound, C12_M14_release, 300)
+{
+	const struct call call = {
+		.run = run_release,
+		.undo = undo_release,
+		.prepare = prepare_release,
+	};
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+static int run_unbind(struct rig *rig)
+{
+	close(rig->bindings[1]);
+	rig->bindings[1] = -1;
+	if (rig->hwpt_id &&
+	    mock_translates(rig, IOVA(1), rig->vm.mem + offset_of(1)))
+		return -EPROTO;
+	return 0;
+}
+
+static void undo_unbind(struct rig *rig)
+{
+	rig->bindings[1] = bind_nth(rig, 1);
+}
+
+TEST_F_TIMEOUT(bound, M14_unbind, 300)
+{
+	const struct call call = { .run = run_unbind, .undo = undo_unbind };
 
 	sweep(_metadata, &self->rig, &call);
 }
