@@ -9,11 +9,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -590,6 +592,49 @@ TEST_F(held, C1_C4_C8_exact_offset)
 		rig_convert(_metadata, rig, 0, NR_PAGES, SHARED);
 		rig_check(_metadata, rig);
 	}
+}
+
+/* How often this thread has gone to sleep. */
+static long nr_sleeps(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
+/*
+ * A pin stays for long, so it refuses at once; any other reference may go away in
+ * a moment, and is given one, but not for ever. The fewest sleeps of ten requests:
+ * a lock may make one sleep, too.
+ */
+TEST_F(held, C5_only_what_may_go_away_is_waited_for)
+{
+	long before, sleeps, fewest = LONG_MAX;
+	struct rig *rig = &self->rig;
+	__u64 error_offset;
+	int fd, i;
+
+	fd = variant->hold(rig_page(rig, 20));
+	if (fd == -ENOENT)
+		SKIP(return, "no CONFIG_GUP_TEST");
+	ASSERT_LE(0, fd);
+	for (i = 0; i < 10; i++) {
+		before = nr_sleeps();
+		EXPECT_EQ(-EAGAIN, gmem_convert(rig->vm.gmem_fd, PAGES(20), PAGES(1),
+						PRIVATE, &error_offset));
+		sleeps = nr_sleeps() - before;
+		fewest = sleeps < fewest ? sleeps : fewest;
+	}
+	ASSERT_EQ(0, close(fd));
+	if (variant->hold == hold_by_pin) {
+		EXPECT_EQ(0, fewest);
+	} else {
+		EXPECT_LT(10, fewest);
+		EXPECT_GT(100, fewest);
+	}
+	rig_convert(_metadata, rig, 20, 1, PRIVATE);
+	rig_check(_metadata, rig);
 }
 
 /* C1: in a vector of both directions; the first of two holders is named. */
