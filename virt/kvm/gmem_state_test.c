@@ -12,12 +12,16 @@
 #include <kunit/test.h>
 #include <linux/bitmap.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
+#include <linux/err.h>
 #include <linux/fault-inject.h>
 #include <linux/fs.h>
+#include <linux/kthread.h>
 #include <linux/kvm.h>
 #include <linux/prandom.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/sizes.h>
 #include <linux/xarray.h>
 
 #include "gmem_state.h"
@@ -174,7 +178,7 @@ static unsigned long gmem_test_count_bitmaps(struct gmem_test *t)
 
 #if defined(CONFIG_FAILSLAB) && defined(CONFIG_FAULT_INJECTION_DEBUG_FS)
 /**
- * struct gmem_test_famine - A scope in which this task gets no slab object
+ * struct gmem_test_famine - A scope in which this task gets few slab objects, or none
  * @failslab: Its knobs. failslab is not exported; its debugfs files point to it.
  * @ignore_gfp_wait: Whether allocations that can wait are spared
  * @saved: The knobs before
@@ -219,7 +223,8 @@ static bool gmem_test_famine_init(struct gmem_test_famine *famine)
 	return true;
 }
 
-static void gmem_test_famine_begin(struct gmem_test_famine *famine)
+/* @room: bytes that are still given out */
+static void gmem_test_famine_begin(struct gmem_test_famine *famine, int room)
 {
 	struct fault_attr *attr = famine->failslab;
 
@@ -227,7 +232,7 @@ static void gmem_test_famine_begin(struct gmem_test_famine *famine)
 	famine->saved_ignore_gfp_wait = *famine->ignore_gfp_wait;
 	attr->verbose = 0;
 	attr->interval = 1;
-	atomic_set(&attr->space, 0);
+	atomic_set(&attr->space, room);
 	atomic_set(&attr->times, -1);
 	attr->task_filter = true;
 	*famine->ignore_gfp_wait = false;
@@ -257,7 +262,7 @@ static bool gmem_test_famine_init(struct gmem_test_famine *famine)
 	return false;
 }
 
-static void gmem_test_famine_begin(struct gmem_test_famine *famine)
+static void gmem_test_famine_begin(struct gmem_test_famine *famine, int room)
 {
 }
 
@@ -283,7 +288,7 @@ static void gmem_test_change(struct kunit *test, struct gmem_test *t,
 
 	/* C2: what is reserved is stored without memory. */
 	if (famine)
-		gmem_test_famine_begin(famine);
+		gmem_test_famine_begin(famine, 0);
 	for (i = 0; i < nr; i++) {
 		gmem_state_store(&t->state, &t->runs[i]);
 		gmem_model_set(t, &t->runs[i]);
@@ -424,11 +429,11 @@ static void gmem_state_test_random(struct kunit *test)
 }
 
 /* C2: without memory a reservation fails and changes nothing; a store works. */
-static void gmem_test_no_memory(struct kunit *test, pgoff_t start, pgoff_t last,
-				unsigned long nr_bitmaps)
+static void gmem_test_no_memory(struct kunit *test, bool shared, pgoff_t start,
+				pgoff_t last, unsigned long nr_bitmaps)
 {
-	struct gmem_test *t = gmem_test_create(test, TEST_MAX_PAGES, false);
-	struct gmem_run run = { .start = start, .last = last, .shared = true };
+	struct gmem_test *t = gmem_test_create(test, TEST_MAX_PAGES, shared);
+	struct gmem_run run = { .start = start, .last = last, .shared = !shared };
 	struct gmem_test_famine famine;
 	int ret;
 
@@ -436,7 +441,7 @@ static void gmem_test_no_memory(struct kunit *test, pgoff_t start, pgoff_t last,
 		kunit_skip(test, "needs FAILSLAB and FAULT_INJECTION_DEBUG_FS");
 
 	down_write(&t->lock);
-	gmem_test_famine_begin(&famine);
+	gmem_test_famine_begin(&famine, 0);
 	ret = gmem_state_reserve(&t->state, &run);
 	gmem_test_famine_end(&famine);
 	KUNIT_EXPECT_EQ(test, -ENOMEM, ret);
@@ -446,15 +451,15 @@ static void gmem_test_no_memory(struct kunit *test, pgoff_t start, pgoff_t last,
 	KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(&t->state, &run));
 	gmem_test_check(test, t);
 	KUNIT_EXPECT_EQ(test, nr_bitmaps, gmem_test_count_bitmaps(t));
-	gmem_test_famine_begin(&famine);
+	gmem_test_famine_begin(&famine, 0);
 	gmem_state_store(&t->state, &run);
 	gmem_test_famine_end(&famine);
 	gmem_model_set(t, &run);
 	gmem_test_check(test, t);
 
 	/* Back again: what was made stays, so there is nothing to reserve. */
-	run.shared = false;
-	gmem_test_famine_begin(&famine);
+	run.shared = shared;
+	gmem_test_famine_begin(&famine, 0);
 	ret = gmem_state_reserve(&t->state, &run);
 	gmem_state_store(&t->state, &run);
 	gmem_test_famine_end(&famine);
@@ -466,10 +471,148 @@ static void gmem_test_no_memory(struct kunit *test, pgoff_t start, pgoff_t last,
 
 static void gmem_state_test_no_memory(struct kunit *test)
 {
-	gmem_test_no_memory(test, 8, 15, 1);
-	gmem_test_no_memory(test, TEST_CHUNK - 1, TEST_CHUNK, 2);
-	gmem_test_no_memory(test, TEST_CHUNK, 2 * TEST_CHUNK - 1, 0);
-	gmem_test_no_memory(test, 3 * TEST_CHUNK, TEST_MAX_PAGES - 1, 0);
+	int shared;
+
+	for (shared = 0; shared < 2; shared++) {
+		gmem_test_no_memory(test, shared, 8, 15, 1);
+		gmem_test_no_memory(test, shared, TEST_CHUNK - 1, TEST_CHUNK, 2);
+		gmem_test_no_memory(test, shared, TEST_CHUNK,
+				    2 * TEST_CHUNK - 1, 0);
+		gmem_test_no_memory(test, shared, 3 * TEST_CHUNK,
+				    TEST_MAX_PAGES - 1, 0);
+		gmem_test_no_memory(test, shared, 5, TEST_MAX_PAGES - 5, 2);
+	}
+}
+
+/*
+ * C2: memory that ends in the middle of a reservation, after each object. What was
+ * made for the first chunks is no change, and the same reservation goes on there.
+ */
+static void gmem_state_test_memory_ends(struct kunit *test)
+{
+	struct gmem_run run = { .start = 5, .last = TEST_MAX_PAGES - 5 };
+	unsigned long index, nr, most = 0;
+	struct gmem_test_famine famine;
+	int room = 0, shared = 0, ret;
+	struct gmem_test *t;
+	void *entry;
+
+	if (!gmem_test_famine_init(&famine))
+		kunit_skip(test, "needs FAILSLAB and FAULT_INJECTION_DEBUG_FS");
+
+	do {
+		t = gmem_test_create(test, TEST_MAX_PAGES, shared);
+		run.shared = !shared;
+		down_write(&t->lock);
+		gmem_test_famine_begin(&famine, room);
+		ret = gmem_state_reserve(&t->state, &run);
+		gmem_test_famine_end(&famine);
+		gmem_test_check(test, t);
+
+		nr = 0;
+		xa_for_each(&t->state.chunks, index, entry)
+			nr++;
+		if (ret) {
+			KUNIT_EXPECT_EQ(test, -ENOMEM, ret);
+			KUNIT_EXPECT_GT(test, 4, nr);
+			most = max(most, nr);
+		} else {
+			KUNIT_EXPECT_EQ(test, 4, nr);
+		}
+
+		KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(&t->state, &run));
+		gmem_test_change(test, t, &run, true, &famine);
+		gmem_test_check(test, t);
+		up_write(&t->lock);
+
+		room += 64;
+		shared = !shared;
+		KUNIT_ASSERT_GT(test, SZ_64K, room);
+	} while (ret);
+
+	/* It did end in the middle. */
+	KUNIT_EXPECT_GT(test, most, 0);
+}
+
+/**
+ * struct gmem_test_reader - A thread that looks at pages without a lock
+ * @t: The state; the first page of each chunk is always shared
+ * @task: The thread
+ * @lookups: How often it has looked at all chunks
+ * @wrong: How often one of those pages was not shared
+ */
+struct gmem_test_reader {
+	struct gmem_test *t;
+	struct task_struct *task;
+	unsigned long lookups;
+	unsigned long wrong;
+};
+
+static int gmem_test_read(void *data)
+{
+	struct gmem_test_reader *reader = data;
+	pgoff_t index;
+
+	while (!kthread_should_stop()) {
+		for (index = 0; index < TEST_MAX_PAGES; index += TEST_CHUNK)
+			if (!gmem_state_is_shared(&reader->t->state, index))
+				reader->wrong++;
+		WRITE_ONCE(reader->lookups, reader->lookups + 1);
+		cond_resched();
+	}
+	return 0;
+}
+
+static void gmem_test_stop_reading(void *data)
+{
+	struct gmem_test_reader *reader = data;
+
+	kthread_stop(reader->task);
+}
+
+static struct gmem_test_reader *
+gmem_test_start_reading(struct kunit *test, struct gmem_test *t)
+{
+	struct gmem_test_reader *reader;
+
+	reader = kunit_kzalloc(test, sizeof(*reader), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, reader);
+	reader->t = t;
+	reader->task = kthread_run(gmem_test_read, reader, "gmem_state_test");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(reader->task));
+	KUNIT_ASSERT_EQ(test, 0,
+			kunit_add_action_or_reset(test, gmem_test_stop_reading,
+						  reader));
+	return reader;
+}
+
+/* A single page is looked up without a lock, while its chunk comes and goes. */
+static void gmem_state_test_readers(struct kunit *test)
+{
+	struct gmem_test *t = gmem_test_create(test, TEST_MAX_PAGES, true);
+	struct gmem_test_reader *reader = gmem_test_start_reading(test, t);
+	struct gmem_run all = { .last = TEST_MAX_PAGES - 1, .shared = true };
+	struct gmem_run run = { .shared = false };
+	unsigned long seen;
+	int i, step;
+
+	for (step = 0; step < 50; step++) {
+		seen = READ_ONCE(reader->lookups);
+		down_write(&t->lock);
+		/* Bitmaps come and change, and mostly go again. */
+		for (i = 0; i < 4; i++) {
+			run.start = i * TEST_CHUNK + 1;
+			run.last = run.start + 3;
+			gmem_test_change(test, t, &run, true, NULL);
+		}
+		gmem_test_change(test, t, &all, step % 4, NULL);
+		up_write(&t->lock);
+		for (i = 0; i < 1000 && seen == READ_ONCE(reader->lookups); i++)
+			usleep_range(100, 200);
+	}
+	kunit_release_action(test, gmem_test_stop_reading, reader);
+	KUNIT_EXPECT_EQ(test, 0, reader->wrong);
+	KUNIT_EXPECT_GT(test, reader->lookups, 10);
 }
 
 #define S(first, final) { .start = (first), .last = (final), .shared = true }
@@ -767,6 +910,8 @@ static struct kunit_case gmem_state_test_cases[] = {
 	KUNIT_CASE(gmem_state_test_one_page),
 	KUNIT_CASE_SLOW(gmem_state_test_random),
 	KUNIT_CASE(gmem_state_test_no_memory),
+	KUNIT_CASE(gmem_state_test_memory_ends),
+	KUNIT_CASE_SLOW(gmem_state_test_readers),
 	KUNIT_CASE(gmem_state_test_reserve_all),
 	KUNIT_CASE(gmem_state_test_long_runs),
 	KUNIT_CASE_PARAM(gmem_state_test_merge, gmem_merge_gen_params),
