@@ -371,13 +371,12 @@ static int convert_nothing(struct gmem_vm *vm)
 
 /*
  * C7: no mapping is zapped, no TLB is flushed and nobody faults: KVM's counters
- * stand still. A conversion of many runs moves them, by one flush.
+ * stand still.
  */
 TEST_F(mmu, C7_nothing_to_do_costs_nothing)
 {
 	struct kvm_counters of_vm, of_vcpu;
 	struct gmem_vm *vm = &self->vm;
-	long long flushes;
 	int i;
 
 	ASSERT_EQ(0, convert(vm, 8, 8, PRIVATE));
@@ -395,11 +394,51 @@ TEST_F(mmu, C7_nothing_to_do_costs_nothing)
 	EXPECT_EQ(0, touch_by_host(vm, 16, NPAGES - 16));
 	EXPECT_EQ(0, touch_by_guest(vm, 0, NPAGES));
 
-	flushes = kvm_stat(vm->vm_fd, "remote_tlb_flush_requests");
-	ASSERT_LE(0, flushes);
-	ASSERT_EQ(0, convert_alternately(vm, PRIVATE));
-	EXPECT_EQ(flushes + 1, kvm_stat(vm->vm_fd, "remote_tlb_flush_requests"));
+	/* They do move. */
+	ASSERT_EQ(0, convert(vm, 20, 1, PRIVATE));
 	EXPECT_STRNE("", kvm_counters_changed(vm->vm_fd, &of_vm));
+}
+
+/*
+ * C8: the TLBs are flushed once, however many runs there are, and although the
+ * host unmaps them, too. A conversion that has to make way for another task
+ * flushes before it does, so what counts is the fewest flushes of some tries.
+ */
+TEST_F(mmu, C8_one_flush_for_all_runs)
+{
+	static const __u32 targets[] = { PRIVATE, SHARED };
+	long long before, flushes, fewest[2] = { NPAGES, NPAGES };
+	struct gmem_vm *vm = &self->vm;
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		if (i % 2 == 0)
+			ASSERT_LE(0, touch_by_host(vm, 0, NPAGES));
+		ASSERT_LE(0, touch_by_guest(vm, 0, NPAGES));
+		before = kvm_stat(vm->vm_fd, "remote_tlb_flush_requests");
+		ASSERT_LE(0, before);
+		ASSERT_EQ(0, convert_alternately(vm, targets[i % 2]));
+		flushes = kvm_stat(vm->vm_fd, "remote_tlb_flush_requests") - before;
+		if (flushes < fewest[i % 2])
+			fewest[i % 2] = flushes;
+	}
+	EXPECT_EQ(1, fewest[0]);
+	EXPECT_EQ(1, fewest[1]);
+}
+
+/* C8: the host's mapping goes; the guest, which does not use it, does not notice. */
+TEST_F(mmu, C8_host_unmaps_without_the_guest)
+{
+	struct gmem_vm *vm = &self->vm;
+	struct kvm_counters counters;
+
+	ASSERT_LE(0, touch_by_host(vm, 0, NPAGES));
+	ASSERT_LE(0, touch_by_guest(vm, 0, NPAGES));
+	ASSERT_EQ(0, kvm_counters_read(vm->vm_fd, &counters));
+	ASSERT_EQ(0, munmap(vm->mem, vm->size));
+	vm->mem = NULL;
+	EXPECT_STREQ("", kvm_counters_changed(vm->vm_fd, &counters));
+	EXPECT_EQ(0, touch_by_guest(vm, 0, NPAGES));
 }
 
 /* C8, C10: between the ranges of a vector, and inside one that is mixed. */
