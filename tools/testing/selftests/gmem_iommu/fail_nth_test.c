@@ -652,6 +652,24 @@ TEST_F_TIMEOUT(rig, C1_C2_C11_to_shared, 300)
 	sweep(_metadata, &self->rig, &call);
 }
 
+/* This ioctl blames the start of the request when there is no memory. */
+static int run_attributes(struct rig *rig)
+{
+	__u64 start = PAGES(4), offset = 1;
+	int ret;
+
+	ret = gmem_set_attributes2(rig->vm.gmem_fd, start, FILE_SIZE - start, 0,
+				   &offset);
+	return offset == (ret == -ENOMEM ? start : 0) ? ret : -EPROTO;
+}
+
+TEST_F_TIMEOUT(rig, C1_C15_U7_attributes, 300)
+{
+	const struct call call = { run_attributes, set_states, 0 };
+
+	sweep(_metadata, &self->rig, &call);
+}
+
 /* The same when the private pages have no memory yet. */
 static void undo_emptied(struct rig *rig)
 {
@@ -691,19 +709,24 @@ static void undo_hole(struct rig *rig)
 	punch_hole(rig);
 }
 
+static bool hole_has_memory(struct rig *rig)
+{
+	unsigned char in_core = 1;
+
+	mincore(rig->vm.mem + PAGES(HOLE), GMEM_PAGE_SIZE, &in_core);
+	return in_core & 1;
+}
+
 /* It has not got memory, and the binding says so. */
 static int expect_hole(struct rig *rig)
 {
-	unsigned char in_core;
 	__u8 model[NR_PAGES];
 
-	if (mincore(rig->vm.mem + PAGES(HOLE), GMEM_PAGE_SIZE, &in_core) ||
-	    (in_core & 1))
-		return -EPROTO;
 	memcpy(model, rig->before.page, NR_PAGES);
 	model[HOLE] = PAGE_HOLE;
-	if (rig->bindings[0] >= 0 &&
-	    *mirror_check_runs(rig->bindings[0], 0, model, NR_PAGES))
+	if (hole_has_memory(rig) ||
+	    (rig->bindings[0] >= 0 &&
+	     *mirror_check_runs(rig->bindings[0], 0, model, NR_PAGES)))
 		return -EPROTO;
 	return 0;
 }
@@ -842,6 +865,8 @@ static int recover_creation(struct rig *rig)
 	__u8 model[NR_PAGES];
 	size_t i;
 
+	if (hole_has_memory(rig))
+		return -EPROTO;
 	for (i = 0; i < NR_PAGES; i++) {
 		model[i] = rig->before.page[i] == PAGE_SHARED ? PAGE_HOLE : PAGE_PRIVATE;
 		/* To ask for a page gives it memory. */
