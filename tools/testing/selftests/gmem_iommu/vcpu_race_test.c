@@ -3,12 +3,13 @@
  * Four vCPUs write and read 512 pages without pause, while the host converts the
  * pages back and forth 10,000 times. Nobody holds a pin, so no conversion may be
  * refused (C6); conversion is in place, so whatever a vCPU has written it reads
- * again, in either state (C11).
+ * again, in either state (C11); and the host reaches a page when it is shared and
+ * not when it is private.
  *
  * A conversion of all 512 pages takes some 30 ms on a debug kernel in an emulated
  * machine. So by default the conversions take turns with sizes: 512, 256, ... 1
- * pages, at random places, 102 pages on average. With GMEM_IOMMU_LONG=1 in the
- * environment each of the 10,000 converts all 512 pages.
+ * pages, at random places, and mostly without the largest, 44 pages on average. With
+ * GMEM_IOMMU_LONG=1 in the environment each of the 10,000 converts all 512 pages.
  *
  * Each vCPU stays on one CPU: QEMU 10.0's emulation of SVM (TCG, two CPUs) corrupts
  * the host within a minute when several vCPU threads move between its CPUs, without
@@ -28,12 +29,14 @@
 
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
+#include "lib/host.h"
 
 #define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		512
 #define NR_VCPUS	4
 #define NR_CONVERSIONS	10000
 #define SIZES		10	/* 512, 256, ... 1 */
+#define LARGE_SIZES	3	/* which only every fourth turn has */
 
 /**
  * struct vcpu - One thread with its vCPU
@@ -141,9 +144,13 @@ static void *run(void *arg)
 static void choose_range(unsigned int i, bool all, unsigned int *state,
 			 size_t *first, size_t *npages)
 {
+	unsigned int shift = i / 2 % SIZES;
+
 	if (i % 2)
 		return;
-	*npages = all ? NPAGES : NPAGES >> i / 2 % SIZES;
+	if (shift < LARGE_SIZES && i / 2 / SIZES % 4)
+		shift += LARGE_SIZES;
+	*npages = all ? NPAGES : NPAGES >> shift;
 	*first = rand_r(state) % (NPAGES - *npages + 1);
 }
 
@@ -151,7 +158,7 @@ TEST_F_TIMEOUT(vcpus, C6_C11_10000_conversions, 7200)
 {
 	bool all = getenv("GMEM_IOMMU_LONG");
 	unsigned long accesses = 0, exits = 0;
-	size_t first = 0, npages = 0, page;
+	size_t first = 0, npages = 0, page = 0;
 	time_t start = time(NULL);
 	unsigned int state = 4711;
 	__u64 offset;
@@ -172,6 +179,11 @@ TEST_F_TIMEOUT(vcpus, C6_C11_10000_conversions, 7200)
 			TH_LOG("conversion %d of %zu pages from %zu, refused at page %llu",
 			       i, npages, first,
 			       (unsigned long long)offset / GMEM_PAGE_SIZE);
+		}
+		/* Whatever the guest does meanwhile, the host sees the new state. */
+		page = first + rand_r(&state) % npages;
+		ASSERT_EQ(!(i % 2), host_faults(self->vm.mem + PAGES(page))) {
+			TH_LOG("after conversion %d, page %zu", i, page);
 		}
 	}
 	__atomic_store_n(stop, true, __ATOMIC_RELAXED);
