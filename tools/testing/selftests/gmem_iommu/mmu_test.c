@@ -29,6 +29,7 @@
 #define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define OTHER_GPA	0x10000000ULL
 #define OTHER_SLOT	20
+#define LARGE_PAGE	0x200000UL
 
 /* All shared, with contents that the guest wrote; all mapped in the guest. */
 FIXTURE(mmu)
@@ -270,6 +271,76 @@ TEST_F(mmu, C15_two_kinds_of_files_in_one_vm)
 	close(fd);
 }
 
+/* Every second page: as many runs as there can be. */
+static int convert_alternately(struct gmem_vm *vm, __u32 target)
+{
+	struct kvm_gmem_range ranges[NPAGES / 2];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(ranges); i++)
+		ranges[i] = (struct kvm_gmem_range) {
+			.offset = PAGES(2 * i),
+			.size = PAGES(1),
+			.target = target,
+		};
+	return gmem_convert_vec(vm->gmem_fd, ranges, ARRAY_SIZE(ranges), NULL);
+}
+
+/* 2 MiB of the host, in one page if the host has one; and room to align it. */
+static void *map_large_page(void)
+{
+	unsigned long addr;
+	void *mem;
+
+	mem = mmap(NULL, 2 * LARGE_PAGE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		return NULL;
+	addr = ((unsigned long)mem + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
+	madvise((void *)addr, LARGE_PAGE, MADV_HUGEPAGE);
+	return (void *)addr;
+}
+
+/*
+ * How large a mapping of the guest may be is asked of the file, too, or of the VM
+ * for the slot beside it: conversions leave the large mapping there alone, and what
+ * splits it is an attribute of the VM, which the file does not care about.
+ */
+TEST_F(mmu, C15_mapping_level)
+{
+	struct gmem_vm *vm = &self->vm;
+	void *mem = map_large_page();
+	int fd;
+
+	if (ioctl(vm->vm_fd, KVM_CHECK_EXTENSION,
+		  KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES))
+		SKIP(return, "kvm.gmem_in_place_conversion: there is one kind");
+	ASSERT_NE(NULL, mem);
+	fd = gmem_create_fd(vm->vm_fd, LARGE_PAGE, 0);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, gmem_set_slot(vm->vm_fd, OTHER_SLOT, OTHER_GPA, LARGE_PAGE,
+				   fd, 0, mem));
+	ASSERT_EQ(0, gmem_vm_fill(vm, OTHER_GPA, PAGES(2), SEED));
+	if (kvm_stat(vm->vm_fd, "pages_2m") != 1)
+		SKIP(return, "the host has no large page to give");
+
+	ASSERT_EQ(0, convert_alternately(vm, PRIVATE));
+	ASSERT_EQ(0, convert(vm, 8, 30, PRIVATE));
+	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NPAGES), SEED));
+	ASSERT_EQ(0, convert(vm, 0, NPAGES, SHARED));
+	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NPAGES), SEED));
+	EXPECT_EQ(1, kvm_stat(vm->vm_fd, "pages_2m"));
+
+	/* All of the file, and the first page beside it */
+	ASSERT_EQ(0, set_vm_attributes(vm, 0, OTHER_GPA + PAGES(1),
+				       KVM_MEMORY_ATTRIBUTE_PRIVATE));
+	EXPECT_EQ(0, gmem_vm_verify(vm, OTHER_GPA + PAGES(1), PAGES(1), SEED));
+	EXPECT_EQ(0, kvm_stat(vm->vm_fd, "pages_2m"));
+	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NPAGES), SEED));
+	EXPECT_TRUE(gmem_pattern_matches(vm->mem, 0, SEED));
+	close(fd);
+}
+
 /* C8: faults that neighbours of converted pages cost. */
 static long host_faults_so_far(void)
 {
@@ -331,21 +402,6 @@ TEST_F(mmu, C8_neighbours_do_not_fault)
 		EXPECT_EQ(1, touch_by_host(vm, at, 1));
 		EXPECT_EQ(0, touch_by_host(vm, 0, NPAGES));
 	}
-}
-
-/* Every second page: as many runs as there can be. */
-static int convert_alternately(struct gmem_vm *vm, __u32 target)
-{
-	struct kvm_gmem_range ranges[NPAGES / 2];
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(ranges); i++)
-		ranges[i] = (struct kvm_gmem_range) {
-			.offset = PAGES(2 * i),
-			.size = PAGES(1),
-			.target = target,
-		};
-	return gmem_convert_vec(vm->gmem_fd, ranges, ARRAY_SIZE(ranges), NULL);
 }
 
 /* Requests for the state that all pages are in, by both ioctls. */
