@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/dma.h"
 #include "lib/env.h"
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
@@ -816,6 +817,17 @@ static int count_host_mappings(struct env *env)
 	return nr;
 }
 
+/* The first of eight pages that are converted. */
+#define CONVERTED	8
+
+static bool device_reads(struct edu *edu, size_t page)
+{
+	__u8 buf[GMEM_PAGE_SIZE];
+
+	return !dma_read(edu, env_iova(page), buf) &&
+	       gmem_pattern_matches(buf, PAGES(page), SEED);
+}
+
 /**
  * struct moment - What should be true while a callback is held
  * @listener: Of whom
@@ -823,7 +835,7 @@ static int count_host_mappings(struct env *env)
  * @is_shared: What the file says
  * @host: Host mappings
  * @guest: Guest mappings that are missing
- * @device: Pages that the device reaches
+ * @device: Pages that the device reaches, by its page table and by DMA
  */
 struct moment {
 	int listener;
@@ -852,6 +864,7 @@ static void check_moment(struct __test_metadata *_metadata,
 	EXPECT_EQ(rig->guest_mappings - m->guest,
 		  kvm_stat(env->vm.vm_fd, "pages_4k"));
 	EXPECT_EQ(m->device, walker_count(env->edu[0].bdf, ENV_IOVA, NPAGES));
+	EXPECT_EQ(m->device == NPAGES, device_reads(&env->edu[0], CONVERTED));
 	ASSERT_EQ(0, listener_let_go(listener));
 }
 
@@ -860,10 +873,12 @@ static void check_order(struct __test_metadata *_metadata,
 			const struct moment *moments, size_t nr)
 {
 	struct env *env = &rig->env;
-	struct request request = { env, 8, 8, private };
+	struct request request = { env, CONVERTED, 8, private };
 	pthread_t thread;
 	size_t i;
 
+	/* The IOMMU has cached what there is. */
+	EXPECT_EQ(private, device_reads(&env->edu[0], CONVERTED));
 	for (i = 0; i < 2; i++) {
 		listener_forget(rig->l[i]);
 		ASSERT_EQ(0, listener_hold(rig->l[i], HOLD_INVALIDATE |
