@@ -46,6 +46,13 @@ no_traces() { ! grep -rnE "$1" --exclude-dir=build --exclude-dir=.git . | grep -
 check "no paths of one machine" no_traces '/(root|home/[a-z]+|work)/|/tmp/[a-z]+/'
 check "no package registries" no_traces '(deb|security|snapshot)\.debian\.org|ports\.ubuntu\.com'
 
+# gmem_iommu alone knows both, so that each can be built, loaded and unloaded without the other.
+strangers() {
+	! grep -rnE '\<(kvm|gmem)[_/]|guest_memfd\.h|GUEST_MEMFD' drivers/iommu include/linux/iommufd_ext.h &&
+		! grep -rnE '\<iommufd?[_./]|IOMMUFD' virt include/linux/guest_memfd.h
+}
+check "N4 kvm and iommufd are strangers" strangers
+
 # What it says on stderr is about optional Python modules of a helper.
 checkpatch() {
 	(cd "$TREE" && scripts/checkpatch.pl --strict --no-summary --quiet \
