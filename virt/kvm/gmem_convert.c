@@ -10,21 +10,21 @@
  *                  and that a listener covers
  *               3. listeners prepare
  *               4. to private: zap host mappings, freeze every folio at its
- *                  expected reference count
+ *                  expected reference count; to shared: freeze large folios, and
+ *                  prepare to split them
  *   -- point of no return: nothing below fails or allocates --
  *               5. zap the guest mappings of the old state
  *               6. listeners invalidate: IOTLBs are clean when this is done
- *               7. store the state, to private before to shared; unfreeze
+ *               7. store the state to private; split; store the state to shared
  *               8. listeners populate
  *               9. guests may fault again
+ *   -- done --
+ *              10. merge folios of pages that have all become private
  *
  * Nobody can gain a reference to a folio of a run between 4 and 7: its reference
  * count is zero, its host mappings are gone, and every path that looks a folio up
  * takes the invalidate lock.
  */
-#include <linux/delay.h>
-#include <linux/rcupdate_wait.h>
-#include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
@@ -35,14 +35,6 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/guest_memfd.h>
 
-/*
- * How long a transient reference may refuse a page: of a page table walker, of
- * compaction, of a task that is preempted between taking and dropping one. Pins
- * do not go away by waiting and are refused at once.
- */
-#define GMEM_REF_TRIES		20
-#define GMEM_REF_SLEEP_US	100
-
 /**
  * struct gmem_conversion - A request on its way
  * @inode: The guest_memfd
@@ -52,9 +44,9 @@
  * @runs: The runs of @event
  * @one_run: Most requests have one
  * @end: End of @runs
+ * @freeze: The folios that become private
+ * @split: The large folios that have pages which become shared
  * @populated: Whether pages of the runs may have been given memory
- * @host_maps: Whether page tables of the host map a page that becomes private
- * @drained: Which per-CPU LRU batches were drained for this request
  * @error_index: The page that refused, when @has_error_index
  * @has_error_index: Whether a page is to blame
  */
@@ -66,9 +58,9 @@ struct gmem_conversion {
 	struct gmem_run *runs;
 	struct gmem_run one_run;
 	struct gmem_run *end;
+	struct gmem_freezer freeze;
+	struct gmem_freezer split;
 	bool populated;
-	bool host_maps;
-	enum lru_cache_drained drained;
 	pgoff_t error_index;
 	bool has_error_index;
 };
@@ -76,7 +68,7 @@ struct gmem_conversion {
 /* A page refused, unless it is a signal that did. */
 static int gmem_refuse(struct gmem_conversion *conv, pgoff_t index, int ret)
 {
-	if (ret == -EINTR)
+	if (!ret || ret == -EINTR)
 		return ret;
 	conv->error_index = index;
 	conv->has_error_index = true;
@@ -171,194 +163,6 @@ static void gmem_populate_runs_done(struct gmem_conversion *conv, bool keep)
 					   keep);
 }
 
-static bool gmem_is_frozen(const struct folio *folio)
-{
-	return !folio_ref_count(folio);
-}
-
-/* A walk of the page cache under RCU lets others run. */
-static void gmem_xas_resched(struct xa_state *xas)
-{
-	if (!need_resched())
-		return;
-	xas_pause(xas);
-	cond_resched_rcu();
-}
-
-/*
- * Freeze a folio that has no other references than those of the page cache, so
- * that nobody gets one. One that the host maps is only looked at: it has to be
- * zapped first, which a refusal should not cost.
- */
-static bool gmem_try_freeze(struct folio *folio)
-{
-	if (folio_test_hwpoison(folio))
-		return false;
-	if (folio_mapped(folio))
-		return folio_ref_count(folio) == folio_expected_ref_count(folio);
-	return gmem_is_frozen(folio) ||
-	       folio_ref_freeze(folio, folio_nr_pages(folio));
-}
-
-/*
- * Try for a bounded time. The folio stays: it is in the page cache, which the
- * invalidate lock keeps as it is.
- */
-static int gmem_wait_to_freeze(struct gmem_conversion *conv, struct folio *folio)
-{
-	int tries;
-
-	for (tries = 0; ; tries++) {
-		if (folio_test_hwpoison(folio))
-			return -EHWPOISON;
-		if (gmem_try_freeze(folio))
-			return 0;
-		if (folio_maybe_dma_pinned(folio) || tries == GMEM_REF_TRIES)
-			return -EAGAIN;
-		if (signal_pending(current))
-			return -EINTR;
-
-		lru_cache_drain_for_folio(folio, 0, &conv->drained);
-		if (tries)
-			usleep_range(GMEM_REF_SLEEP_US, 2 * GMEM_REF_SLEEP_US);
-	}
-}
-
-static void gmem_unfreeze_run(struct inode *inode, const struct gmem_run *run)
-{
-	XA_STATE(xas, &inode->i_mapping->i_pages, run->start);
-	struct folio *folio;
-
-	guard(rcu)();
-
-	xas_for_each(&xas, folio, run->last) {
-		if (gmem_is_frozen(folio))
-			folio_ref_unfreeze(folio, folio_nr_pages(folio));
-		gmem_xas_resched(&xas);
-	}
-}
-
-/* Unfreeze whatever is frozen. */
-static void gmem_unfreeze_runs(struct gmem_conversion *conv)
-{
-	struct gmem_run *run;
-
-	for (run = conv->runs; run < conv->end; run++)
-		if (!run->shared)
-			gmem_unfreeze_run(conv->inode, run);
-}
-
-static int gmem_freeze_run(struct gmem_conversion *conv,
-			   const struct gmem_run *run)
-{
-	XA_STATE(xas, &conv->inode->i_mapping->i_pages, run->start);
-	struct folio *folio;
-	int ret = 0;
-
-	guard(rcu)();
-
-	xas_for_each(&xas, folio, run->last) {
-		if (signal_pending(current))
-			return -EINTR;
-		if (!gmem_try_freeze(folio)) {
-			xas_pause(&xas);
-			rcu_read_unlock();
-			ret = gmem_wait_to_freeze(conv, folio);
-			rcu_read_lock();
-			if (ret)
-				return gmem_refuse(conv, folio->index, ret);
-		}
-		conv->host_maps |= folio_mapped(folio);
-		gmem_xas_resched(&xas);
-	}
-	return 0;
-}
-
-/* Freeze what the host does not map, look at the rest. */
-static int gmem_freeze_unmapped(struct gmem_conversion *conv)
-{
-	struct gmem_run *run;
-	int ret;
-
-	conv->host_maps = false;
-	for (run = conv->runs; run < conv->end; run++) {
-		if (run->shared)
-			continue;
-		ret = gmem_freeze_run(conv, run);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-/* Faults are held off, so a folio that has no mapping does not get one. */
-static bool gmem_host_maps(struct inode *inode, const struct gmem_run *run)
-{
-	XA_STATE(xas, &inode->i_mapping->i_pages, run->start);
-	struct folio *folio;
-
-	guard(rcu)();
-
-	xas_for_each(&xas, folio, run->last) {
-		if (folio_mapped(folio))
-			return true;
-		gmem_xas_resched(&xas);
-	}
-	return false;
-}
-
-/* The run that has page @index, or else the next one. */
-static struct gmem_run *gmem_find_run(struct gmem_conversion *conv,
-				      pgoff_t index)
-{
-	struct gmem_run *first = conv->runs, *end = conv->end;
-
-	while (first < end) {
-		struct gmem_run *middle = first + (end - first) / 2;
-
-		if (middle->last < index)
-			first = middle + 1;
-		else
-			end = middle;
-	}
-	return first;
-}
-
-static bool gmem_next_to_zap(void *data, pgoff_t *start, pgoff_t *last)
-{
-	struct gmem_conversion *conv = data;
-	struct gmem_run *run;
-
-	for (run = gmem_find_run(conv, *start); run < conv->end; run++) {
-		if (run->shared || !gmem_host_maps(conv->inode, run))
-			continue;
-		*start = max(*start, run->start);
-		*last = run->last;
-		return true;
-	}
-	return false;
-}
-
-static void gmem_zap_host(struct gmem_conversion *conv)
-{
-	unmap_mapping_ranges(conv->inode->i_mapping, gmem_next_to_zap, conv);
-}
-
-/* Step 4 for every run to private; on failure nothing is frozen. */
-static int gmem_freeze_runs(struct gmem_conversion *conv)
-{
-	int ret;
-
-	ret = gmem_freeze_unmapped(conv);
-	if (!ret && conv->host_maps) {
-		gmem_zap_host(conv);
-		ret = gmem_freeze_unmapped(conv);
-	}
-	if (ret)
-		gmem_unfreeze_runs(conv);
-	return ret;
-}
-
 /* The architecture takes its protection off pages that become shared. */
 static void gmem_arch_make_shared(struct inode *inode, const struct gmem_run *run)
 {
@@ -381,14 +185,52 @@ static void gmem_store_state(struct gmem_conversion *conv)
 	for (run = conv->runs; run < conv->end; run++)
 		if (!run->shared)
 			gmem_state_store(state, run);
-	gmem_unfreeze_runs(conv);
+	gmem_unfreeze(&conv->freeze);
 
+	if (gmem_is_huge(conv->inode))
+		gmem_huge_split(&conv->split);
 	for (run = conv->runs; run < conv->end; run++) {
 		if (!run->shared)
 			continue;
 		gmem_arch_make_shared(conv->inode, run);
 		gmem_state_store(state, run);
 	}
+}
+
+/* Step 4 for the runs to private. On failure nothing is frozen. */
+static int gmem_freeze_runs(struct gmem_conversion *conv)
+{
+	int ret;
+
+	conv->freeze = (struct gmem_freezer) {
+		.inode = conv->inode,
+		.runs = conv->runs,
+		.end = conv->end,
+		.drained = LRU_CACHE_NOT_DRAINED,
+	};
+	ret = gmem_freeze(&conv->freeze);
+	return gmem_refuse(conv, conv->freeze.error_index, ret);
+}
+
+/* Step 4 for the runs to shared: their pages have to be folios by themselves. */
+static int gmem_prepare_split_runs(struct gmem_conversion *conv)
+{
+	int ret;
+
+	if (!gmem_is_huge(conv->inode))
+		return 0;
+
+	conv->split = (struct gmem_freezer) {
+		.inode = conv->inode,
+		.runs = conv->runs,
+		.end = conv->end,
+		.shared = true,
+		.broken = true,
+		.drained = conv->freeze.drained,
+	};
+	kvm_gmem_split_mappings(&conv->event);
+	ret = gmem_huge_prepare_split(&conv->split);
+	return gmem_refuse(conv, conv->split.error_index, ret);
 }
 
 /* Steps 2 to 4. On failure nothing has changed. */
@@ -413,8 +255,14 @@ static int gmem_prepare(struct gmem_conversion *conv)
 	ret = gmem_freeze_runs(conv);
 	if (ret)
 		goto err_abort;
+
+	ret = gmem_prepare_split_runs(conv);
+	if (ret)
+		goto err_unfreeze;
 	return 0;
 
+err_unfreeze:
+	gmem_unfreeze(&conv->freeze);
 err_abort:
 	gmem_event_abort(&conv->event);
 err_undo_populate:
@@ -458,6 +306,8 @@ static int gmem_convert_locked(struct gmem_conversion *conv)
 
 	gmem_commit(conv);
 
+	if (gmem_is_huge(conv->inode))
+		gmem_huge_merge(&conv->freeze);
 	gmem_populate_runs_done(conv, true);
 	gmem_state_free_unused(&GMEM_I(conv->inode)->state);
 	return 0;
@@ -478,7 +328,6 @@ static int gmem_convert(struct inode *inode, struct gmem_run *ranges,
 			.inode = inode,
 			.reason = GMEM_CONVERT,
 		},
-		.drained = LRU_CACHE_NOT_DRAINED,
 	};
 	int ret;
 

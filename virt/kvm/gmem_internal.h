@@ -11,6 +11,7 @@
 #include <linux/kvm_host.h>
 #include <linux/mempolicy.h>
 #include <linux/pagemap.h>
+#include <linux/swap.h>
 
 #include "gmem_state.h"
 
@@ -23,6 +24,7 @@
  *	lock held exclusively, walked under it in any mode.
  * @state: Shareability, of a GUEST_MEMFD_FLAG_CONVERTIBLE file
  * @memslots: Which pages stopped being guest memory, see gmem_memslot.c
+ * @huge: Memory of a GUEST_MEMFD_FLAG_HUGETLB file, or NULL
  * @generation: Changes whenever listeners heard of a change
  * @flags: GUEST_MEMFD_FLAG_*
  */
@@ -33,6 +35,7 @@ struct gmem_inode {
 	struct list_head listeners;
 	struct gmem_state state;
 	struct maple_tree memslots;
+	struct gmem_huge *huge;
 	atomic64_t generation;
 
 	u64 flags;
@@ -64,6 +67,7 @@ static inline bool kvm_gmem_is_private_mem(struct inode *inode, pgoff_t index)
 /* guest_memfd.c */
 bool kvm_gmem_is_file(const struct file *file);
 struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index);
+void kvm_gmem_split_mappings(const struct gmem_event *event);
 void kvm_gmem_invalidate_start(const struct gmem_event *event);
 void kvm_gmem_invalidate_end(const struct gmem_event *event);
 
@@ -85,6 +89,7 @@ bool gmem_next_gone(struct inode *inode, pgoff_t start, pgoff_t last,
 		    pgoff_t *gone_start, pgoff_t *gone_last);
 
 /* gmem_populate.c */
+void gmem_clear_folio(struct folio *folio);
 int gmem_populate_folio(struct inode *inode, struct folio *folio);
 int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last);
 int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
@@ -92,6 +97,101 @@ int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
 int gmem_populate_unbroken(struct inode *inode, pgoff_t start, pgoff_t last);
 void gmem_populate_done(struct inode *inode, pgoff_t start, pgoff_t last,
 			bool keep);
+
+/**
+ * struct gmem_freezer - Folios that are to be frozen
+ * @inode: The guest_memfd
+ * @runs: Runs of a change
+ * @end: End of @runs
+ * @shared: Which of them: those that become shared, of which only large folios are
+ *	frozen, or the others
+ * @broken: Freeze folios too that the hardware reported as broken
+ * @host_maps: Private: whether page tables of the host map one of the folios
+ * @drained: Which per-CPU LRU batches were drained for this change
+ * @prepared: Private to gmem_huge.c
+ * @error_index: Out: the page that refused
+ */
+struct gmem_freezer {
+	struct inode *inode;
+	const struct gmem_run *runs;
+	const struct gmem_run *end;
+	bool shared;
+	bool broken;
+	bool host_maps;
+	enum lru_cache_drained drained;
+	const struct folio *prepared;
+	pgoff_t error_index;
+};
+
+/* gmem_freeze.c */
+bool gmem_is_frozen(const struct folio *folio);
+int gmem_freeze(struct gmem_freezer *f);
+void gmem_unfreeze(struct gmem_freezer *f);
+const struct gmem_run *gmem_find_run(const struct gmem_run *first,
+				     const struct gmem_run *end, pgoff_t index);
+
+/* gmem_huge.c */
+#ifdef CONFIG_KVM_GUEST_MEMFD_HUGETLB
+static inline bool gmem_is_huge(struct inode *inode)
+{
+	return GMEM_I(inode)->huge;
+}
+
+int gmem_huge_create(struct inode *inode, unsigned int page_shift);
+void gmem_huge_evict(struct inode *inode);
+void gmem_huge_destroy(struct inode *inode);
+bool gmem_huge_is_aligned(struct inode *inode, loff_t offset, loff_t len);
+bool gmem_page_is_broken(struct inode *inode, struct folio *folio,
+			 pgoff_t index);
+int gmem_huge_add(struct inode *inode, pgoff_t index);
+void gmem_huge_undo_add(struct inode *inode, pgoff_t index);
+void gmem_huge_remove(struct inode *inode, pgoff_t start, pgoff_t last);
+int gmem_huge_prepare_split(struct gmem_freezer *f);
+void gmem_huge_cancel_split(struct gmem_freezer *f);
+void gmem_huge_split(struct gmem_freezer *f);
+void gmem_huge_merge(struct gmem_freezer *f);
+#else
+static inline bool gmem_is_huge(struct inode *inode)
+{
+	return false;
+}
+
+static inline int gmem_huge_create(struct inode *inode, unsigned int page_shift)
+{
+	return -EINVAL;
+}
+
+static inline bool gmem_huge_is_aligned(struct inode *inode, loff_t offset,
+					loff_t len)
+{
+	return true;
+}
+
+static inline bool gmem_page_is_broken(struct inode *inode, struct folio *folio,
+				       pgoff_t index)
+{
+	return folio_test_hwpoison(folio);
+}
+
+static inline int gmem_huge_add(struct inode *inode, pgoff_t index)
+{
+	return -EINVAL;
+}
+
+static inline int gmem_huge_prepare_split(struct gmem_freezer *f)
+{
+	return 0;
+}
+
+static inline void gmem_huge_evict(struct inode *inode) { }
+static inline void gmem_huge_destroy(struct inode *inode) { }
+static inline void gmem_huge_undo_add(struct inode *inode, pgoff_t index) { }
+static inline void gmem_huge_remove(struct inode *inode, pgoff_t start,
+				    pgoff_t last) { }
+static inline void gmem_huge_cancel_split(struct gmem_freezer *f) { }
+static inline void gmem_huge_split(struct gmem_freezer *f) { }
+static inline void gmem_huge_merge(struct gmem_freezer *f) { }
+#endif
 
 /* gmem_convert.c */
 long kvm_gmem_ioctl(struct file *file, unsigned int ioctl, unsigned long arg);

@@ -187,9 +187,15 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
 
 	*nr_pages = 0;
 	xa_for_each_range(&inode->i_mapping->i_pages, i, folio, start, last) {
-		pgoff_t first = max(folio->index, start);
-		pgoff_t end = min(folio_next_index(folio) - 1, last);
 		unsigned long first_pfn;
+		pgoff_t first, end;
+
+		/* Some are about to appear, see gmem_huge.c. */
+		if (xa_is_value(folio)) {
+			if (*nr_pages)
+				break;
+			continue;
+		}
 
 		if (folio_test_hwpoison(folio) ||
 		    (!folio_test_uptodate(folio) && !pending)) {
@@ -198,6 +204,8 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
 			continue;
 		}
 
+		first = max(folio->index, start);
+		end = min(folio_next_index(folio) - 1, last);
 		first_pfn = folio_pfn(folio) + first - folio->index;
 		if (!*nr_pages) {
 			*index = first;

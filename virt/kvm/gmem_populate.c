@@ -42,12 +42,14 @@ static struct folio *gmem_next_marked(struct inode *inode, unsigned long *index,
 	return new;
 }
 
-static void gmem_clear_folio(struct folio *folio)
+void gmem_clear_folio(struct folio *folio)
 {
 	unsigned long i;
 
-	for (i = 0; i < folio_nr_pages(folio); i++)
+	for (i = 0; i < folio_nr_pages(folio); i++) {
 		clear_highpage(folio_page(folio, i));
+		cond_resched();
+	}
 }
 
 static void gmem_set_mark(struct inode *inode, pgoff_t index, xa_mark_t mark)
@@ -193,6 +195,10 @@ static void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last)
 				GMEM_MARK_INIT)) {
 			folio_clear_uptodate(folio);
 			gmem_clear_marks(inode, index);
+			continue;
+		}
+		if (gmem_is_huge(inode)) {
+			gmem_huge_undo_add(inode, index);
 			continue;
 		}
 		truncate_inode_pages_range(inode->i_mapping, folio_pos(folio),

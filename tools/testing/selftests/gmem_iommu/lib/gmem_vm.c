@@ -267,6 +267,28 @@ static int create_vcpu(struct gmem_vm *vm)
 	return enter_program(vm);
 }
 
+/*
+ * KVM uses large mappings only where host and guest addresses are congruent, even if
+ * it does not go through the host's.
+ */
+static void *map_aligned(int gmem_fd, size_t size)
+{
+	size_t align = size >= 1UL << 30 ? 1UL << 30 : 1UL << 21;
+	__u8 *room, *mem;
+
+	room = mmap(NULL, size + align, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return MAP_FAILED;
+
+	mem = (__u8 *)(((unsigned long)room + align - 1) & ~(align - 1));
+	if (mem > room)
+		munmap(room, mem - room);
+	munmap(mem + size, room + align - mem);
+	return mmap(mem, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    gmem_fd, 0);
+}
+
 static int create_gmem(struct gmem_vm *vm, size_t size, __u64 flags)
 {
 	int ret;
@@ -276,8 +298,7 @@ static int create_gmem(struct gmem_vm *vm, size_t size, __u64 flags)
 		return ret;
 	vm->gmem_fd = ret;
 
-	vm->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
-		       vm->gmem_fd, 0);
+	vm->mem = map_aligned(vm->gmem_fd, size);
 	if (vm->mem == MAP_FAILED) {
 		vm->mem = NULL;
 		return -errno;

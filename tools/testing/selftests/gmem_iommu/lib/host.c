@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -171,4 +172,20 @@ int host_break(void *addr)
 	if (!WIFEXITED(status) || WEXITSTATUS(status) == EBUSY)
 		return 0;
 	return -WEXITSTATUS(status);
+}
+
+int host_break_pfn(__u64 pfn)
+{
+	char text[32];
+	int fd, ret = 0;
+
+	fd = open("/sys/kernel/debug/hwpoison/corrupt-pfn", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)pfn);
+	/* EBUSY as above. */
+	if (write(fd, text, strlen(text)) < 0 && errno != EBUSY)
+		ret = -errno;
+	close(fd);
+	return ret;
 }

@@ -45,4 +45,10 @@ int host_pfns(const void *addr, __u64 *pfns, size_t npages);
  */
 int host_break(void *addr);
 
+/*
+ * The same for any page, by CONFIG_HWPOISON_INJECT. Who has it mapped is killed.
+ * -ENOENT if the kernel lacks it.
+ */
+int host_break_pfn(__u64 pfn);
+
 #endif /* SELFTESTS_GMEM_IOMMU_HOST_H */

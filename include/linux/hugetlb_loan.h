@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/**
+ * DOC: hugetlb loans
+ *
+ * A loan is one huge page of the hugetlb pool that its borrower may take apart into
+ * folios of smaller orders, and put together again.
+ *
+ * While it is whole, a loan is an ordinary hugetlb folio. When it is split, each of
+ * its pages belongs to a *piece*: a folio of an order of the borrower's choice that is
+ * no hugetlb folio. The pool still counts the huge page as one that is in use.
+ *
+ * Everything that turns pages into other folios wants them frozen: with a reference
+ * count of zero, so that nobody gains a reference meanwhile. What can fail is
+ * hugetlb_loan_prepare_split() alone. Nothing is allocated when a loan is returned.
+ *
+ * The life of a loan::
+ *
+ *   alloc -> whole, frozen --unfreeze--> in the page cache --return--> pool
+ *              |      ^
+ *              |      | merge, merge_done
+ *   prepare_split,    |
+ *   split      v      |
+ *            split, frozen
+ *              |      ^
+ *   make_piece |      | freeze
+ *   of all     v      |
+ *            pieces, frozen --unfreeze--> in the page cache --return of all--> pool
+ *
+ * The borrower serializes what is done to one loan. The exceptions are
+ * hugetlb_loan_make_piece() and hugetlb_loan_return() of different pages, which can
+ * run at the same time, and hugetlb_loan_page_is_bad().
+ */
+#ifndef __LINUX_HUGETLB_LOAN_H
+#define __LINUX_HUGETLB_LOAN_H
+
+#include <linux/types.h>
+
+struct folio;
+struct hugetlb_loan;
+struct hugetlb_loan_pool;
+struct mempolicy;
+struct page;
+
+struct hugetlb_loan_pool *hugetlb_loan_pool_create(unsigned int page_shift,
+						   unsigned long nr_loans);
+void hugetlb_loan_pool_destroy(struct hugetlb_loan_pool *pool);
+
+struct hugetlb_loan *hugetlb_loan_alloc(struct hugetlb_loan_pool *pool,
+					struct mempolicy *policy,
+					unsigned long ilx);
+struct folio *hugetlb_loan_folio(const struct hugetlb_loan *loan);
+bool hugetlb_loan_is_whole(const struct hugetlb_loan *loan);
+bool hugetlb_loan_page_is_bad(const struct hugetlb_loan *loan,
+			      struct page *page);
+
+int hugetlb_loan_prepare_split(struct hugetlb_loan *loan);
+void hugetlb_loan_cancel_split(struct hugetlb_loan *loan);
+void hugetlb_loan_split(struct hugetlb_loan *loan);
+struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
+				      struct page *page, unsigned int order);
+void hugetlb_loan_merge(struct hugetlb_loan *loan);
+void hugetlb_loan_merge_done(struct hugetlb_loan *loan);
+
+void hugetlb_loan_return(struct hugetlb_loan *loan, struct folio *folio);
+
+#endif /* __LINUX_HUGETLB_LOAN_H */

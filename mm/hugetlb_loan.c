@@ -1,0 +1,788 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Loans: huge pages of the hugetlb pool that a borrower splits and merges.
+ *
+ * The pool never learns that a loan is split. To it the page is in use: it counts in
+ * nr_huge_pages and NR_HUGETLB, in the subpool of the borrower and in the cgroups.
+ * What a hugetlb folio keeps of this in its struct pages moves to struct hugetlb_loan
+ * while it is split, and back when it is merged. As the pages of a loan are freed to
+ * the pool only and as a whole, page_owner and allocation tags are not split either.
+ *
+ * Invariants:
+ *
+ * - A whole loan is on the hstate's hugepage_activelist, a split one is on
+ *   hugetlb_split_pages, both under hugetlb_lock. The latter exists for cgroups that
+ *   go away: they move their charges to their parents.
+ * - The struct pages of a split loan are complete: its vmemmap is not optimized.
+ * - &hugetlb_loan.pages_out is the number of pages of a split loan that have not
+ *   come home. Who brings the last one owns the loan, and nobody has a reference to
+ *   any of its pages.
+ * - A loan is in hugetlb_loans from allocation to its end.
+ *
+ * A piece comes home from any context, but a huge page goes to the pool in process
+ * context only: its struct pages are initialized one by one, its vmemmap may be
+ * optimized, and the end of a subpool may free surplus pages.
+ *
+ * Bad pages: memory_failure() notes those of a whole loan in the hugetlb folio, as
+ * for every hugetlb folio; the split hands them over to PG_hwpoison of the page
+ * itself. A huge page that has one when it comes home is taken out of the pool. Its
+ * other pages go to the buddy allocator, and only the bad one is lost.
+ */
+#include <kunit/static_stub.h>
+#include <linux/export.h>
+#include <linux/gfp.h>
+#include <linux/hugetlb.h>
+#include <linux/hugetlb_cgroup.h>
+#include <linux/hugetlb_loan.h>
+#include <linux/memcontrol.h>
+#include <linux/mempolicy.h>
+#include <linux/mm.h>
+#include <linux/page_owner.h>
+#include <linux/pgalloc_tag.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include "hugetlb_internal.h"
+#include "hugetlb_vmemmap.h"
+#include "internal.h"
+#include "page_alloc.h"
+
+/**
+ * struct hugetlb_loan_pool - A reservation
+ * @h: Pages of which size
+ * @spool: Has the reservation. Outlives the pool as long as there are loans of it.
+ */
+struct hugetlb_loan_pool {
+	struct hstate *h;
+	struct hugepage_subpool *spool;
+};
+
+/**
+ * struct hugetlb_loan - A huge page with its borrower
+ * @split: What the pool has to find while the loan is split
+ * @page: First page
+ * @spool: Reservation that the loan counts in
+ * @whole: It is a hugetlb folio. Changes under hugetlb_lock.
+ * @optimized: The vmemmap was optimized when the page was borrowed
+ * @merged_bad: Some page went bad in the very moment of the last merge. Then it is
+ *	not on the folio's list of bad pages, but has PG_hwpoison itself
+ * @first_bad: And that is the first page, where PG_hwpoison means all of the folio
+ * @hpage_flags: While split: flags of the hugetlb folio
+ * @memcg_data: While split: of the hugetlb folio
+ * @pages_out: While split: pages that have not come home
+ * @work: Brings the huge page back if the last page came home in any context
+ * @rcu: To free it
+ */
+struct hugetlb_loan {
+	struct hugetlb_split_page split;
+	struct page *page;
+	struct hugepage_subpool *spool;
+	bool whole;
+	bool optimized;
+	bool merged_bad;
+	bool first_bad;
+	void *hpage_flags;
+#ifdef CONFIG_MEMCG
+	unsigned long memcg_data;
+#endif
+	atomic_long_t pages_out;
+	struct work_struct work;
+	struct rcu_head rcu;
+};
+
+LIST_HEAD(hugetlb_split_pages);
+
+/* All loans by the PFN of their first page. */
+static DEFINE_XARRAY(hugetlb_loans);
+
+/* Is the page part of a loan? Any context; the answer may be outdated at once. */
+bool hugetlb_pfn_is_lent(unsigned long pfn)
+{
+	struct hugetlb_loan *loan;
+	struct hstate *h;
+
+	guard(rcu)();
+
+	for_each_hstate(h) {
+		loan = xa_load(&hugetlb_loans,
+			       round_down(pfn, pages_per_huge_page(h)));
+		if (loan && loan->split.h == h)
+			return true;
+	}
+	return false;
+}
+
+/* -- Reservations --------------------------------------------------------- */
+
+/**
+ * hugetlb_loan_pool_create() - Reserve huge pages
+ * @page_shift: Their size
+ * @nr_loans: How many
+ *
+ * The pages are reserved in the hugetlb pool, which may get surplus pages for that if
+ * its overcommit limit allows it. Up to @nr_loans loans can be out at the same time.
+ *
+ * Context: Process context, may sleep.
+ * Return: The reservation; -EINVAL if there are no huge pages of that size or
+ * @nr_loans is not in range, -ENOMEM if the pool cannot give so many.
+ */
+struct hugetlb_loan_pool *hugetlb_loan_pool_create(unsigned int page_shift,
+						   unsigned long nr_loans)
+{
+	struct hugetlb_loan_pool *pool;
+	struct hstate *h;
+
+	if (page_shift >= BITS_PER_LONG || !nr_loans || nr_loans > LONG_MAX)
+		return ERR_PTR(-EINVAL);
+	h = size_to_hstate(1UL << page_shift);
+	if (!h)
+		return ERR_PTR(-EINVAL);
+
+	pool = kzalloc_obj(*pool, GFP_KERNEL_ACCOUNT);
+	if (!pool)
+		return ERR_PTR(-ENOMEM);
+
+	pool->h = h;
+	pool->spool = hugepage_new_subpool(h, nr_loans, nr_loans);
+	if (!pool->spool) {
+		kfree(pool);
+		return ERR_PTR(-ENOMEM);
+	}
+	return pool;
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_pool_create, "kvm");
+
+/**
+ * hugetlb_loan_pool_destroy() - Give up a reservation
+ * @pool: The reservation
+ *
+ * The reservation is gone when this returns, but for loans that have been returned and
+ * have pieces that somebody still holds: these stay charged until they are home.
+ *
+ * Context: Process context, may sleep.
+ */
+void hugetlb_loan_pool_destroy(struct hugetlb_loan_pool *pool)
+{
+	struct hugepage_subpool *spool = pool->spool;
+	long unused;
+
+	/* Nobody will borrow what is reserved: do not wait for the last page. */
+	scoped_guard(spinlock_irq, &spool->lock) {
+		unused = spool->rsv_hpages;
+		spool->rsv_hpages = 0;
+		spool->min_hpages = -1;
+	}
+	hugetlb_acct_memory(pool->h, -unused);
+	hugepage_put_subpool(spool);
+	kfree(pool);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_pool_destroy, "kvm");
+
+/* -- Turn pages into other folios ----------------------------------------- */
+
+/**
+ * hugetlb_loan_folio() - The huge page
+ * @loan: The loan
+ *
+ * Context: Any.
+ * Return: The hugetlb folio of a whole loan. For a split one it is the piece that
+ * starts with the first page, once hugetlb_loan_make_piece() made it.
+ */
+struct folio *hugetlb_loan_folio(const struct hugetlb_loan *loan)
+{
+	return (struct folio *)loan->page;
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_folio, "kvm");
+
+/**
+ * hugetlb_loan_is_whole() - Is it a hugetlb folio?
+ * @loan: The loan
+ *
+ * Context: Any. The borrower's serialization keeps the answer true.
+ * Return: Whether it is.
+ */
+bool hugetlb_loan_is_whole(const struct hugetlb_loan *loan)
+{
+	return READ_ONCE(loan->whole);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_is_whole, "kvm");
+
+/**
+ * hugetlb_loan_page_is_bad() - Did a page suffer a memory failure?
+ * @loan: The loan
+ * @page: A page of it
+ *
+ * PG_hwpoison of a hugetlb folio means some page of it, so ask this instead. If it is
+ * not known any more which, all pages are bad.
+ *
+ * Context: Any but NMI.
+ * Return: Whether it did. Best effort, as hardware fails when it likes.
+ */
+bool hugetlb_loan_page_is_bad(const struct hugetlb_loan *loan, struct page *page)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+
+	guard(spinlock_irqsave)(&hugetlb_lock);
+
+	if (!loan->whole)
+		return PageHWPoison(page);
+	if (page == loan->page ? loan->first_bad :
+	    loan->merged_bad && PageHWPoison(page))
+		return true;
+	return hugetlb_page_is_hwpoison(folio, page);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_page_is_bad, "kvm");
+
+/* Makes a frozen page one on its own, whatever folio it was a part of. */
+static void loan_reset_page(struct page *page)
+{
+	VM_WARN_ON_ONCE_PAGE(page_ref_count(page), page);
+
+	/* All but PG_hwpoison, and on second pages what overlays the flags. */
+	page->flags.f &= ~PAGE_FLAGS_CHECK_AT_PREP;
+	page->mapping = NULL;
+	page->__folio_index = 0;
+	set_page_private(page, 0);
+	atomic_set(&page->_mapcount, -1);
+#ifdef CONFIG_MEMCG
+	page->memcg_data = 0;
+#endif
+	clear_compound_head(page);
+}
+
+/* Makes frozen pages one compound page. Returns whether some of them are bad. */
+static bool loan_join_pages(struct page *page, unsigned int order)
+{
+	unsigned long i, nr_pages = 1UL << order;
+	bool bad = false;
+
+	for (i = 0; i < nr_pages; i++) {
+		bad |= PageHWPoison(page + i);
+		loan_reset_page(page + i);
+	}
+	if (order)
+		prep_compound_page(page, order);
+	return bad;
+}
+
+/* The vmemmap of a whole, frozen loan gets complete. */
+int hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan)
+{
+	KUNIT_STATIC_STUB_REDIRECT(hugetlb_loan_restore_vmemmap, loan);
+
+	return hugetlb_vmemmap_restore_folio(loan->split.h,
+					     hugetlb_loan_folio(loan));
+}
+
+/* The reverse, if it was so before. No loss if there is no memory for it. */
+static void loan_optimize_vmemmap(struct hugetlb_loan *loan)
+{
+	/* It would take PG_hwpoison off those pages that have it themselves. */
+	if (loan->optimized && !loan->merged_bad)
+		hugetlb_vmemmap_optimize_folio(loan->split.h,
+					       hugetlb_loan_folio(loan));
+}
+
+/**
+ * hugetlb_loan_prepare_split() - Get what a split will need
+ * @loan: A loan that is whole and frozen
+ *
+ * Must be followed by hugetlb_loan_split() or hugetlb_loan_cancel_split() before the
+ * folio is unfrozen.
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, or nothing has changed: -ENOMEM if there is no memory for the struct
+ * pages that the hugetlb vmemmap optimization saved; -EHWPOISON if the huge page has
+ * a bad page, and it is not known which.
+ */
+int hugetlb_loan_prepare_split(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+
+	might_sleep();
+	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
+
+	if (folio_test_hugetlb_raw_hwp_unreliable(folio))
+		return -EHWPOISON;
+	return hugetlb_loan_restore_vmemmap(loan);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_prepare_split, "kvm");
+
+/**
+ * hugetlb_loan_cancel_split() - Do without the split after all
+ * @loan: A loan, still frozen, of which hugetlb_loan_prepare_split() succeeded
+ *
+ * Context: Process context, may sleep and allocate, which is allowed to fail.
+ */
+void hugetlb_loan_cancel_split(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+
+	might_sleep();
+	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
+
+	loan_optimize_vmemmap(loan);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_cancel_split, "kvm");
+
+/* Bad pages of a hugetlb folio are on a list, those of others have a flag each. */
+static void loan_mark_bad_pages(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+
+	lockdep_assert_held(&hugetlb_lock);
+
+	/* If it has just become unknown which they are, the first page keeps the mark. */
+	if (folio_test_hwpoison(folio))
+		folio_clear_hugetlb_hwpoison(folio);
+	if (loan->first_bad)
+		SetPageHWPoison(loan->page);
+	loan->first_bad = false;
+	loan->merged_bad = false;
+}
+
+/**
+ * hugetlb_loan_split() - The huge page is no hugetlb folio any more
+ * @loan: A loan, still frozen, of which hugetlb_loan_prepare_split() succeeded
+ *
+ * Its pages are in no folio afterwards. hugetlb_loan_make_piece() has to be called
+ * for all of them before anything else. The hugetlb folio's mapping, index and flags
+ * are gone by then.
+ *
+ * The folio must not be locked, and nobody may have it mapped.
+ *
+ * Context: Any but NMI. Does not sleep, allocates nothing, O(1).
+ */
+void hugetlb_loan_split(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+
+	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_mapcount(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_test_locked(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_test_hugetlb_vmemmap_optimized(folio), folio);
+
+	guard(spinlock_irqsave)(&hugetlb_lock);
+
+	loan_mark_bad_pages(loan);
+	loan->split.cgroup = hugetlb_cgroup_from_folio(folio);
+	loan->split.cgroup_rsvd = hugetlb_cgroup_from_folio_rsvd(folio);
+	loan->hpage_flags = folio->private;
+#ifdef CONFIG_MEMCG
+	loan->memcg_data = folio->memcg_data;
+#endif
+	atomic_long_set(&loan->pages_out, pages_per_huge_page(loan->split.h));
+	list_del(&folio->lru);
+	list_add(&loan->split.node, &hugetlb_split_pages);
+	__folio_clear_hugetlb(folio);
+	WRITE_ONCE(loan->whole, false);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_split, "kvm");
+
+/**
+ * hugetlb_loan_make_piece() - Make a folio of pages of a split loan
+ * @loan: The loan
+ * @page: First page, aligned to @order
+ * @order: How many pages, below the order of the huge page
+ *
+ * All of the pages have to be frozen, whatever folios they are in. If these are not
+ * wholly covered, the rest has to be made into pieces, too, before anything else.
+ *
+ * Contents of the pages stay. Pages that suffered a memory failure keep PG_hwpoison,
+ * and a larger folio is marked as one that has such pages.
+ *
+ * Context: Any. Does not sleep, allocates nothing, O(number of pages).
+ * Return: The folio: frozen, not locked, on no list, with no mapping and no flags but
+ * those of memory failure.
+ */
+struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
+				      struct page *page, unsigned int order)
+{
+	struct folio *folio = (struct folio *)page;
+	bool bad;
+
+	VM_WARN_ON_ONCE_PAGE(loan->whole, page);
+	VM_WARN_ON_ONCE_PAGE(order >= huge_page_order(loan->split.h), page);
+	VM_WARN_ON_ONCE_PAGE(!IS_ALIGNED(page_to_pfn(page), 1UL << order), page);
+
+	bad = loan_join_pages(page, order);
+	if (order) {
+		folio_set_large_rmappable(folio);
+		if (bad)
+			folio_set_has_hwpoisoned(folio);
+	}
+	return folio;
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_make_piece, "kvm");
+
+/* Makes the hugetlb folio of the frozen pages of a split loan. */
+static void loan_merge(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+	struct hstate *h = loan->split.h;
+	bool bad;
+
+	bad = loan_join_pages(loan->page, huge_page_order(h));
+
+	guard(spinlock_irqsave)(&hugetlb_lock);
+
+	__folio_set_hugetlb(folio);
+	folio->private = loan->hpage_flags;
+#ifdef CONFIG_MEMCG
+	folio->memcg_data = loan->memcg_data;
+#endif
+	hugetlb_set_folio_subpool(folio, loan->spool);
+	set_hugetlb_cgroup(folio, loan->split.cgroup);
+	set_hugetlb_cgroup_rsvd(folio, loan->split.cgroup_rsvd);
+	list_del(&loan->split.node);
+	list_add(&folio->lru, &h->hugepage_activelist);
+	if (bad) {
+		loan->merged_bad = true;
+		loan->first_bad = folio_test_set_hwpoison(folio);
+	}
+	WRITE_ONCE(loan->whole, true);
+}
+
+/**
+ * hugetlb_loan_merge() - Make the hugetlb folio again
+ * @loan: A split loan, all of its pages frozen, none of them bad, none returned
+ *
+ * Contents of the pages stay. The folio is not locked, and has no mapping and no
+ * flags of the page cache. If a page turns bad meanwhile, this is not forgotten.
+ *
+ * Context: Any but NMI. Does not sleep, allocates nothing, O(number of pages).
+ */
+void hugetlb_loan_merge(struct hugetlb_loan *loan)
+{
+	VM_WARN_ON_ONCE_PAGE(loan->whole, loan->page);
+	VM_WARN_ON_ONCE_PAGE(atomic_long_read(&loan->pages_out) !=
+			     pages_per_huge_page(loan->split.h), loan->page);
+
+	loan_merge(loan);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge, "kvm");
+
+/**
+ * hugetlb_loan_merge_done() - Save again what a whole huge page can do without
+ * @loan: A loan that hugetlb_loan_merge() made whole, still frozen
+ *
+ * Optimizes the vmemmap if it was so when the page was borrowed. For this nobody may
+ * write to the struct pages, hence the folio has to be frozen still. Without the call
+ * the struct pages stay complete until the loan is returned.
+ *
+ * Context: Process context, may sleep and allocate, which is allowed to fail.
+ */
+void hugetlb_loan_merge_done(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+
+	might_sleep();
+	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
+
+	loan_optimize_vmemmap(loan);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge_done, "kvm");
+
+/* -- The end of a loan ---------------------------------------------------- */
+
+/* The huge page has no borrower any more. */
+static void loan_forget(struct hugetlb_loan *loan)
+{
+	xa_erase(&hugetlb_loans, page_to_pfn(loan->page));
+	kfree_rcu(loan, rcu);
+}
+
+/*
+ * A page of the pool is lost. Let the subpool have a reservation of another one if
+ * the pool has one to spare; otherwise there is one page less to borrow.
+ */
+static void loan_replace_reservation(struct hstate *h,
+				     struct hugepage_subpool *spool)
+{
+	if (hugetlb_acct_memory(h, 1))
+		hugepage_subpool_lose_page(spool);
+	else if (hugepage_subpool_put_pages(spool, 1))
+		hugetlb_acct_memory(h, -1);
+}
+
+/* Takes a huge page in use out of the pool, where free_huge_folio() would keep it. */
+static void loan_leave_pool(struct hstate *h, struct folio *folio)
+{
+	unsigned int nr_pages = pages_per_huge_page(h);
+	bool surplus;
+
+	guard(spinlock_irq)(&hugetlb_lock);
+
+	hugetlb_set_folio_subpool(folio, NULL);
+	hugetlb_cgroup_uncharge_folio(hstate_index(h), nr_pages, folio);
+	hugetlb_cgroup_uncharge_folio_rsvd(hstate_index(h), nr_pages, folio);
+	lruvec_stat_mod_folio(folio, NR_HUGETLB, -nr_pages);
+	mem_cgroup_uncharge(folio);
+
+	surplus = h->surplus_huge_pages_node[folio_nid(folio)];
+	remove_hugetlb_folio(h, folio, surplus);
+	if (!surplus)
+		h->max_huge_pages--;
+}
+
+/* Gives a compound page to the buddy allocator, which does not take bad pages. */
+static void loan_free_pages(struct page *page, unsigned int order)
+{
+	unsigned long i, nr_pages = 1UL << order;
+
+	split_page_owner(page, order, 0);
+	pgalloc_tag_split((struct folio *)page, order, 0);
+	for (i = 0; i < nr_pages; i++)
+		loan_reset_page(page + i);
+	for (i = 0; i < nr_pages; i++) {
+		free_frozen_pages(page + i, 0);
+		cond_resched();
+	}
+}
+
+/* Saves the good pages of a huge page that has bad ones. */
+static void loan_dissolve(struct hstate *h, struct folio *folio)
+{
+	if (folio_test_hugetlb_raw_hwp_unreliable(folio) ||
+	    hstate_is_gigantic_no_runtime(h)) {
+		/* It stays in the pool, which never hands it out again. */
+		folio_set_hwpoison(folio);
+		folio_set_hugetlb_raw_hwp_unreliable(folio);
+		free_huge_folio(folio);
+		return;
+	}
+
+	loan_replace_reservation(h, hugetlb_folio_subpool(folio));
+	loan_leave_pool(h, folio);
+	/* In a CMA area the range stays taken, so nobody else gets the bad page. */
+	loan_free_pages(&folio->page, huge_page_order(h));
+}
+
+/* All pages of a split loan are home. */
+static void loan_end(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+	struct hstate *h = loan->split.h;
+	bool bad;
+
+	loan_merge(loan);
+	loan_optimize_vmemmap(loan);
+
+	bad = loan->merged_bad;
+	if (bad && !loan->first_bad)
+		folio_clear_hwpoison(folio);
+	/* Before the pool has the page again, and may lend it to the next one. */
+	loan_forget(loan);
+	if (bad)
+		loan_dissolve(h, folio);
+	else
+		free_huge_folio(folio);
+}
+
+static void loan_end_work(struct work_struct *work)
+{
+	loan_end(container_of(work, struct hugetlb_loan, work));
+}
+
+/* A returned piece has no references any more. Returns the loan if it was the last. */
+static struct hugetlb_loan *loan_piece_comes_home(struct folio *folio)
+{
+	struct hugetlb_loan *loan = folio->private;
+	long nr_pages = folio_nr_pages(folio);
+
+	/* See __free_pages_prepare(). */
+	if (unlikely(folio_test_mlocked(folio))) {
+		__folio_clear_mlocked(folio);
+		zone_stat_mod_folio(folio, NR_MLOCK, -nr_pages);
+		count_vm_events(UNEVICTABLE_PGCLEARED, nr_pages);
+	}
+	folio->private = NULL;
+	__folio_clear_hugetlb_piece(folio);
+
+	return atomic_long_sub_and_test(nr_pages, &loan->pages_out) ? loan : NULL;
+}
+
+/* Last reference of a piece that was returned, in any context. */
+void free_hugetlb_piece(struct folio *folio)
+{
+	struct hugetlb_loan *loan = loan_piece_comes_home(folio);
+
+	if (loan)
+		queue_work(system_dfl_wq, &loan->work);
+}
+
+/* Splits a loan that has bad pages just to save the good ones, if possible. */
+static bool loan_return_bad_folio(struct hugetlb_loan *loan, struct folio *folio)
+{
+	if (!folio_ref_freeze(folio, 1))
+		return false;
+	if (hugetlb_loan_prepare_split(loan)) {
+		folio_ref_unfreeze(folio, 1);
+		return false;
+	}
+	hugetlb_loan_split(loan);
+	loan_end(loan);
+	return true;
+}
+
+/**
+ * hugetlb_loan_return() - Return a huge page, or a piece of it
+ * @loan: The loan
+ * @folio: The hugetlb folio of a whole loan, or one piece of a split one
+ *
+ * The folio must not be in the page cache, mapped or locked. The caller's reference,
+ * which has to be the only one of its own, is consumed. If other references exist, of
+ * pins for example, the folio comes home when the last one is dropped, in whatever
+ * context that happens.
+ *
+ * The return of a whole loan, or of all pieces of a split one, ends the loan: @loan
+ * must not be used any more. A split loan of which a piece was returned can neither
+ * be merged nor be made into other pieces.
+ *
+ * When all pages are home, the huge page goes to the pool, or to the buddy allocator
+ * without the bad pages if it has some.
+ *
+ * Context: Process context, may sleep. Needs no memory to succeed.
+ */
+void hugetlb_loan_return(struct hugetlb_loan *loan, struct folio *folio)
+{
+	might_sleep();
+	VM_WARN_ON_ONCE_FOLIO(folio->mapping || folio_mapped(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_test_lru(folio), folio);
+
+	if (loan->whole) {
+		VM_WARN_ON_ONCE_FOLIO(folio != hugetlb_loan_folio(loan), folio);
+		if (folio_test_hwpoison(folio) &&
+		    loan_return_bad_folio(loan, folio))
+			return;
+		loan_forget(loan);
+		folio_put(folio);
+		return;
+	}
+
+	folio->private = loan;
+	__folio_set_hugetlb_piece(folio);
+	/* The folio, and with it the loan, may be gone unless it is the last put. */
+	if (!folio_put_testzero(folio))
+		return;
+	loan = loan_piece_comes_home(folio);
+	if (loan)
+		loan_end(loan);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_return, "kvm");
+
+/* -- The start of a loan -------------------------------------------------- */
+
+/* Takes a huge page from the pool, with one reference. */
+static struct folio *loan_alloc_folio(struct hstate *h, struct mempolicy *policy,
+				      unsigned long ilx, u8 alloc_flags)
+{
+	struct mempolicy_interpreted mpoli = {
+		.nid = numa_node_id(),
+		.mode = MPOL_DEFAULT,
+	};
+	struct folio *folio;
+	unsigned int flags;
+
+	/* Borrowers pin their pages, and cannot have them migrated. */
+	flags = memalloc_pin_save();
+#ifdef CONFIG_NUMA
+	if (!policy)
+		policy = get_task_policy(current);
+	mpoli.nid = policy_huge_node(policy, ilx, htlb_alloc_mask(h),
+				     &mpoli.nodemask);
+	mpoli.mode = policy->mode;
+#endif
+	folio = hugetlb_alloc_folio(h, &mpoli, current->mm, alloc_flags);
+	memalloc_pin_restore(flags);
+	return folio;
+}
+
+/* The same, under the reservation. */
+static struct folio *loan_alloc_reserved(struct hugetlb_loan_pool *pool,
+					 struct mempolicy *policy,
+					 unsigned long ilx)
+{
+	u8 alloc_flags = HUGETLB_ALLOC_CHARG_CGROUP_RSVD;
+	struct folio *folio;
+	long missing;
+
+	missing = hugepage_subpool_get_pages(pool->spool, 1);
+	if (missing < 0)
+		return NULL;
+	if (!missing)
+		alloc_flags |= HUGETLB_ALLOC_USE_GLOBAL_RESERVATIONS;
+
+	folio = loan_alloc_folio(pool->h, policy, ilx, alloc_flags);
+	if (IS_ERR(folio)) {
+		if (hugepage_subpool_put_pages(pool->spool, 1) && !missing)
+			hugetlb_acct_memory(pool->h, -1);
+		return NULL;
+	}
+
+	/* From here on free_huge_folio() gives the reservation back. */
+	hugetlb_set_folio_subpool(folio, pool->spool);
+	folio_clear_hugetlb_restore_reserve(folio);
+	return folio;
+}
+
+/**
+ * hugetlb_loan_alloc() - Borrow a huge page
+ * @pool: A reservation with less loans out than it was made for
+ * @policy: NUMA policy to follow, or NULL for the task's
+ * @ilx: Index for a policy of interleaving, or NO_INTERLEAVE_INDEX
+ *
+ * The page is charged to the hugetlb cgroups of the task, and to its memory cgroup
+ * if that accounts for huge pages. It is not taken from memory that is meant to stay
+ * movable: CMA areas and ZONE_MOVABLE.
+ *
+ * Context: Process context, may sleep.
+ * Return: A loan that is whole. Its hugetlb folio is frozen, not locked, has no
+ * mapping, and its contents are undefined. -ENOMEM if there is no page, or a cgroup
+ * is at its limit.
+ */
+struct hugetlb_loan *hugetlb_loan_alloc(struct hugetlb_loan_pool *pool,
+					struct mempolicy *policy,
+					unsigned long ilx)
+{
+	struct hugetlb_loan *loan;
+	struct folio *folio;
+
+	loan = kzalloc_obj(*loan, GFP_KERNEL_ACCOUNT);
+	if (!loan)
+		return ERR_PTR(-ENOMEM);
+
+	folio = loan_alloc_reserved(pool, policy, ilx);
+	if (!folio)
+		goto err_free;
+
+	loan->split.h = pool->h;
+	loan->split.nid = folio_nid(folio);
+	loan->page = &folio->page;
+	loan->spool = pool->spool;
+	loan->whole = true;
+	loan->optimized = folio_test_hugetlb_vmemmap_optimized(folio);
+	INIT_WORK(&loan->work, loan_end_work);
+
+	if (xa_err(xa_store(&hugetlb_loans, folio_pfn(folio), loan, GFP_KERNEL)))
+		goto err_put;
+
+	/* Whoever walks over all pages may look at this one for a moment. */
+	while (!folio_ref_freeze(folio, 1))
+		cond_resched();
+	return loan;
+
+err_put:
+	folio_put(folio);
+err_free:
+	kfree(loan);
+	return ERR_PTR(-ENOMEM);
+}
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_alloc, "kvm");

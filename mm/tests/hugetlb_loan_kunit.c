@@ -1,0 +1,1026 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests of hugetlb loans.
+ *
+ * Every test grows the pool by some huge pages, and compares all counters with what
+ * they were then after each step, with and without the vmemmap optimization.
+ *
+ * The ids in the comments are requirements: H2, splits need not be uniform; H3, and
+ * can be merged; H5, the vmemmap is conserved; H6, counters are exact after each step;
+ * H7, pinned pages come home on the last unpin; H10, a memory failure costs 4 KiB.
+ */
+#include <kunit/static_stub.h>
+#include <kunit/test.h>
+#include <linux/cgroup.h>
+#include <linux/delay.h>
+#include <linux/folio_batch.h>
+#include <linux/hugetlb.h>
+#include <linux/hugetlb_cgroup.h>
+#include <linux/hugetlb_loan.h>
+#include <linux/mm.h>
+#include <linux/page_counter.h>
+#include <linux/smp.h>
+#include <linux/vmstat.h>
+
+#include "../hugetlb_internal.h"
+#include "../hugetlb_vmemmap.h"
+#include "../internal.h"
+
+/* How many huge pages a test has, and how many of these it reserves. */
+#define TEST_PAGES	4
+#define TEST_LOANS	2
+
+/* Milliseconds to wait for what a work does. */
+#define TEST_PATIENCE	20000
+#define TEST_PAUSE	20
+
+/**
+ * struct loan_counters - What has to be exact
+ * @nr: Huge pages
+ * @max: What the administrator asked for
+ * @free: Not in use
+ * @resv: Of these, reserved
+ * @surplus: Above @max
+ * @nr_hugetlb: Of /proc/vmstat, in pages
+ * @memmap: Of /proc/vmstat: pages with struct pages
+ */
+struct loan_counters {
+	long nr;
+	long max;
+	long free;
+	long resv;
+	long surplus;
+	long nr_hugetlb;
+	long memmap;
+};
+
+/**
+ * struct loan_test - Context of a test
+ * @h: Its huge pages
+ * @base: Counters when it began
+ * @old_max: Size of the pool before
+ * @old_hvo: Whether the vmemmap was optimized before
+ * @saved: Pages of vmemmap that a whole huge page saves
+ * @pool: Reservation of TEST_LOANS pages
+ */
+struct loan_test {
+	struct hstate *h;
+	struct loan_counters base;
+	unsigned long old_max;
+	bool old_hvo;
+	long saved;
+	struct hugetlb_loan_pool *pool;
+};
+
+static void count(struct loan_test *ctx, struct loan_counters *counters)
+{
+	struct hstate *h = ctx->h;
+
+	guard(spinlock_irq)(&hugetlb_lock);
+	*counters = (struct loan_counters){
+		.nr = h->nr_huge_pages,
+		.max = h->max_huge_pages,
+		.free = h->free_huge_pages,
+		.resv = h->resv_huge_pages,
+		.surplus = h->surplus_huge_pages,
+		.nr_hugetlb = global_node_page_state(NR_HUGETLB),
+		.memmap = atomic_long_read(&nr_memmap_pages),
+	};
+}
+
+/*
+ * Since the test began, @used huge pages were taken, @reserved were reserved and not
+ * taken, @split of these in use have all of their struct pages, @lost left the pool.
+ */
+static void expect_counters(struct kunit *test, long used, long reserved,
+			    long split, long lost)
+{
+	struct loan_test *ctx = test->priv;
+	struct loan_counters *base = &ctx->base, now;
+
+	count(ctx, &now);
+	KUNIT_EXPECT_EQ(test, now.nr, base->nr - lost);
+	KUNIT_EXPECT_EQ(test, now.max, base->max - lost);
+	KUNIT_EXPECT_EQ(test, now.free, base->free - used - lost);
+	KUNIT_EXPECT_EQ(test, now.resv, base->resv + reserved);
+	KUNIT_EXPECT_EQ(test, now.surplus, base->surplus);
+	KUNIT_EXPECT_EQ(test, now.nr_hugetlb,
+			base->nr_hugetlb + used * (long)pages_per_huge_page(ctx->h));
+	KUNIT_EXPECT_EQ(test, now.memmap,
+			base->memmap + (split + lost) * ctx->saved);
+}
+
+/* The same, when it was a work that brought the last page home. */
+static void expect_counters_soon(struct kunit *test, long used, long reserved,
+				 long split, long lost)
+{
+	struct loan_test *ctx = test->priv;
+	struct loan_counters now;
+	int i;
+
+	for (i = 0; i < TEST_PATIENCE; i += TEST_PAUSE) {
+		count(ctx, &now);
+		if (now.free == ctx->base.free - used - lost &&
+		    now.memmap == ctx->base.memmap + (split + lost) * ctx->saved)
+			break;
+		msleep(TEST_PAUSE);
+	}
+	expect_counters(test, used, reserved, split, lost);
+}
+
+/* What the vmemmap optimization saves of each huge page, in pages. */
+static long get_saved(struct hstate *h)
+{
+#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
+	if (READ_ONCE(vmemmap_optimize_enabled))
+		return hugetlb_vmemmap_optimizable_size(h) >> PAGE_SHIFT;
+#endif
+	return 0;
+}
+
+static int set_pool_size(struct hstate *h, unsigned long nr)
+{
+	return __nr_hugepages_store_common(false, h, NUMA_NO_NODE, nr, 0);
+}
+
+static void make_pool(struct kunit *test, unsigned long nr_loans)
+{
+	struct loan_test *ctx = test->priv;
+
+	ctx->pool = hugetlb_loan_pool_create(huge_page_shift(ctx->h), nr_loans);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, ctx->pool);
+}
+
+static void drop_pool(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+
+	hugetlb_loan_pool_destroy(ctx->pool);
+	ctx->pool = NULL;
+}
+
+static struct page *loan_pages(struct hugetlb_loan *loan)
+{
+	return &hugetlb_loan_folio(loan)->page;
+}
+
+static struct hugetlb_loan *borrow(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	struct hugetlb_loan *loan = hugetlb_loan_alloc(ctx->pool, NULL, 0);
+	struct folio *folio;
+
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, loan);
+	folio = hugetlb_loan_folio(loan);
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_is_whole(loan));
+	KUNIT_EXPECT_TRUE(test, folio_test_hugetlb(folio));
+	KUNIT_EXPECT_EQ(test, folio_order(folio), huge_page_order(ctx->h));
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 0);
+	KUNIT_EXPECT_EQ(test, folio_test_hugetlb_vmemmap_optimized(folio),
+			ctx->saved != 0);
+	KUNIT_EXPECT_TRUE(test, hugetlb_pfn_is_lent(folio_pfn(folio)));
+	KUNIT_EXPECT_TRUE(test, hugetlb_pfn_is_lent(folio_pfn(folio) + 7));
+	return loan;
+}
+
+static void give_back(struct hugetlb_loan *loan, struct folio *folio)
+{
+	folio_ref_unfreeze(folio, 1);
+	hugetlb_loan_return(loan, folio);
+}
+
+/* Each page gets contents of its own, at both ends. */
+static void write_pages(struct hugetlb_loan *loan, unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr; i++) {
+		u64 *data = page_to_virt(loan_pages(loan) + i);
+
+		data[0] = i;
+		data[PAGE_SIZE / sizeof(*data) - 1] = ~i;
+	}
+}
+
+static void expect_contents(struct kunit *test, struct hugetlb_loan *loan,
+			    unsigned long nr)
+{
+	unsigned long i;
+
+	for (i = 0; i < nr; i++) {
+		u64 *data = page_to_virt(loan_pages(loan) + i);
+
+		if (data[0] != i || data[PAGE_SIZE / sizeof(*data) - 1] != ~i) {
+			KUNIT_FAIL(test, "contents of page %lu changed", i);
+			return;
+		}
+	}
+}
+
+static void start_split(struct kunit *test, struct hugetlb_loan *loan)
+{
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan), 0);
+	hugetlb_loan_split(loan);
+	KUNIT_EXPECT_FALSE(test, hugetlb_loan_is_whole(loan));
+}
+
+static struct folio *make_piece(struct kunit *test, struct hugetlb_loan *loan,
+				unsigned long first, unsigned int order)
+{
+	struct page *page = loan_pages(loan) + first;
+	struct folio *folio = hugetlb_loan_make_piece(loan, page, order);
+
+	KUNIT_ASSERT_PTR_EQ(test, &folio->page, page);
+	KUNIT_ASSERT_PTR_EQ(test, page_folio(page + BIT(order) - 1), folio);
+	KUNIT_ASSERT_EQ(test, folio_order(folio), order);
+	KUNIT_ASSERT_EQ(test, folio_ref_count(folio), 0);
+	KUNIT_ASSERT_EQ(test, folio_mapcount(folio), 0);
+	KUNIT_ASSERT_EQ(test, folio_test_large(folio), order > 0);
+	KUNIT_ASSERT_FALSE(test, folio_test_hugetlb(folio));
+	KUNIT_ASSERT_NULL(test, folio->mapping);
+	KUNIT_ASSERT_NULL(test, folio->private);
+	KUNIT_ASSERT_EQ(test, folio->flags.f &
+			(PAGE_FLAGS_CHECK_AT_PREP & ~BIT(PG_head)), 0);
+	return folio;
+}
+
+/* Pieces of 4 KiB in [@first, @last). */
+static void make_small_pieces(struct kunit *test, struct hugetlb_loan *loan,
+			      unsigned long first, unsigned long last)
+{
+	for (; first < last; first++)
+		make_piece(test, loan, first, 0);
+}
+
+/* Half of the huge page, half of the rest, and so on; two pages at the end. */
+static void make_tree(struct kunit *test, struct hugetlb_loan *loan,
+		      unsigned int order)
+{
+	unsigned long first = 0;
+
+	while (order--) {
+		make_piece(test, loan, first, order);
+		first += BIT(order);
+	}
+	make_piece(test, loan, first, 0);
+}
+
+/* All pieces, whatever they are, but for those that were returned and are held. */
+static void give_back_pieces(struct hugetlb_loan *loan, unsigned long nr)
+{
+	struct page *page = loan_pages(loan), *end = page + nr;
+
+	while (page < end) {
+		struct folio *folio = page_folio(page);
+
+		page += folio_nr_pages(folio);
+		if (!folio_test_hugetlb_piece(folio))
+			give_back(loan, folio);
+	}
+}
+
+/* -- Reservations and whole pages ----------------------------------------- */
+
+static void test_reserve(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned int shift = huge_page_shift(ctx->h);
+	struct hugetlb_loan_pool *pool;
+
+	KUNIT_EXPECT_PTR_EQ(test, hugetlb_loan_pool_create(shift + 1, 1),
+			    ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, hugetlb_loan_pool_create(PAGE_SHIFT, 1),
+			    ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, hugetlb_loan_pool_create(BITS_PER_LONG, 1),
+			    ERR_PTR(-EINVAL));
+	KUNIT_EXPECT_PTR_EQ(test, hugetlb_loan_pool_create(shift, 0),
+			    ERR_PTR(-EINVAL));
+	pool = hugetlb_loan_pool_create(shift, ctx->base.free - ctx->base.resv + 1);
+	KUNIT_EXPECT_PTR_EQ(test, pool, ERR_PTR(-ENOMEM));
+	expect_counters(test, 0, 0, 0, 0);
+
+	make_pool(test, TEST_LOANS);
+	expect_counters(test, 0, TEST_LOANS, 0, 0);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+/* H6 */
+static void test_whole(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	struct hugetlb_loan *loans[TEST_LOANS];
+	int i;
+
+	make_pool(test, TEST_LOANS);
+	for (i = 0; i < TEST_LOANS; i++) {
+		loans[i] = borrow(test);
+		expect_counters(test, i + 1, TEST_LOANS - i - 1, 0, 0);
+	}
+	KUNIT_EXPECT_PTR_EQ(test, hugetlb_loan_alloc(ctx->pool, NULL, 0),
+			    ERR_PTR(-ENOMEM));
+	expect_counters(test, TEST_LOANS, 0, 0, 0);
+
+	for (i = 0; i < TEST_LOANS; i++) {
+		unsigned long pfn = folio_pfn(hugetlb_loan_folio(loans[i]));
+
+		give_back(loans[i], hugetlb_loan_folio(loans[i]));
+		KUNIT_EXPECT_FALSE(test, hugetlb_pfn_is_lent(pfn));
+		expect_counters(test, TEST_LOANS - i - 1, i + 1, 0, 0);
+	}
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+/* H7: of a whole page, when the reservation is gone, too. */
+static void test_whole_pinned(struct kunit *test)
+{
+	struct hugetlb_loan *loan;
+	struct folio *folio;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	folio = hugetlb_loan_folio(loan);
+	folio_ref_unfreeze(folio, 2);
+	hugetlb_loan_return(loan, folio);
+	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
+	drop_pool(test);
+	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
+	folio_put(folio);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+/* -- Split and merge ------------------------------------------------------ */
+
+/* H5, H6 */
+static void test_split_uniform(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned long i, nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	write_pages(loan, nr);
+
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan), 0);
+	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+	hugetlb_loan_split(loan);
+	make_small_pieces(test, loan, 0, nr);
+	expect_contents(test, loan, nr);
+	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+
+	/* The last one counts. */
+	for (i = 0; i < nr - 1; i++)
+		give_back(loan, page_folio(loan_pages(loan) + i));
+	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+	give_back(loan, page_folio(loan_pages(loan) + i));
+	expect_counters(test, 0, TEST_LOANS, 0, 0);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+/* H2, H3, H5, H6: split again and again, join, and make it whole. */
+static void test_split_tree(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned int order = huge_page_order(ctx->h);
+	unsigned long nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan;
+	struct folio *folio;
+	int round;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	write_pages(loan, nr);
+
+	for (round = 0; round < 3; round++) {
+		start_split(test, loan);
+		make_tree(test, loan, order);
+		/* The largest one into small ones, all others into one. */
+		make_small_pieces(test, loan, 0, nr / 2);
+		make_piece(test, loan, nr / 2, order - 1);
+		make_piece(test, loan, 0, order - 2);
+		expect_contents(test, loan, nr);
+		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+
+		hugetlb_loan_merge(loan);
+		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+		hugetlb_loan_merge_done(loan);
+		expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
+		folio = hugetlb_loan_folio(loan);
+		KUNIT_EXPECT_TRUE(test, hugetlb_loan_is_whole(loan));
+		KUNIT_EXPECT_TRUE(test, folio_test_hugetlb(folio));
+		KUNIT_EXPECT_EQ(test, folio_order(folio), order);
+		KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 0);
+		KUNIT_EXPECT_EQ(test, folio_mapcount(folio), 0);
+		KUNIT_EXPECT_NULL(test, folio->mapping);
+		KUNIT_EXPECT_PTR_EQ(test, page_folio(loan_pages(loan) + nr - 1),
+				    folio);
+		expect_contents(test, loan, nr);
+	}
+
+	/* Home in pieces, then home as a whole. */
+	start_split(test, loan);
+	make_tree(test, loan, order);
+	give_back_pieces(loan, nr);
+	expect_counters(test, 0, TEST_LOANS, 0, 0);
+
+	loan = borrow(test);
+	start_split(test, loan);
+	make_tree(test, loan, order);
+	hugetlb_loan_merge(loan);
+	give_back(loan, hugetlb_loan_folio(loan));
+	/* Without hugetlb_loan_merge_done() the struct pages stay. */
+	expect_counters(test, 0, TEST_LOANS, 1, 0);
+	drop_pool(test);
+}
+
+static void test_cancel(struct kunit *test)
+{
+	struct hugetlb_loan *loan;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan), 0);
+	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+	hugetlb_loan_cancel_split(loan);
+	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_is_whole(loan));
+	give_back(loan, hugetlb_loan_folio(loan));
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+static int no_memory(struct hugetlb_loan *loan)
+{
+	return -ENOMEM;
+}
+
+/* A split that cannot be prepared changes nothing. */
+static void test_prepare_fails(struct kunit *test)
+{
+	struct hugetlb_loan *loan;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	kunit_activate_static_stub(test, hugetlb_loan_restore_vmemmap, no_memory);
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_prepare_split(loan), -ENOMEM);
+	kunit_deactivate_static_stub(test, hugetlb_loan_restore_vmemmap);
+	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_is_whole(loan));
+
+	/* The next attempt is not affected. */
+	start_split(test, loan);
+	make_tree(test, loan, folio_order(hugetlb_loan_folio(loan)));
+	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge_done(loan);
+	give_back(loan, hugetlb_loan_folio(loan));
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+/* H2: 511 folios of 2 MiB and 512 of 4 KiB. */
+static void test_gigantic(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	struct hstate *h = size_to_hstate(PUD_SIZE), *old_h = ctx->h;
+	unsigned long i, nr, old_max, small = BIT(PMD_ORDER);
+	struct hugetlb_loan *loan;
+
+	if (!h)
+		kunit_skip(test, "no huge pages of 1 GiB");
+	old_max = h->max_huge_pages;
+	set_pool_size(h, old_max + 1);
+	if (h->max_huge_pages != old_max + 1) {
+		set_pool_size(h, old_max);
+		kunit_skip(test, "no memory for a huge page of 1 GiB");
+	}
+
+	ctx->h = h;
+	ctx->saved = get_saved(h);
+	count(ctx, &ctx->base);
+	nr = pages_per_huge_page(h);
+	make_pool(test, 1);
+	loan = borrow(test);
+	write_pages(loan, nr);
+
+	start_split(test, loan);
+	make_small_pieces(test, loan, 0, small);
+	for (i = small; i < nr; i += small)
+		make_piece(test, loan, i, PMD_ORDER);
+	expect_counters(test, 1, 0, 1, 0);
+	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge_done(loan);
+	expect_counters(test, 1, 0, 0, 0);
+	expect_contents(test, loan, nr);
+
+	start_split(test, loan);
+	make_small_pieces(test, loan, 0, small);
+	for (i = small; i < nr; i += small)
+		make_piece(test, loan, i, PMD_ORDER);
+	give_back_pieces(loan, nr);
+	expect_counters(test, 0, 1, 0, 0);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+
+	set_pool_size(h, old_max);
+	ctx->h = old_h;
+}
+
+/* -- Pieces that somebody holds ------------------------------------------- */
+
+static void put_atomic(struct folio *folio)
+{
+	static DEFINE_SPINLOCK(lock);
+
+	spin_lock_irq(&lock);
+	folio_put(folio);
+	spin_unlock_irq(&lock);
+}
+
+static void put_rcu_batch(struct folio *folio)
+{
+	struct folio_batch batch;
+
+	folio_batch_init(&batch);
+	folio_batch_add(&batch, folio);
+	rcu_read_lock();
+	folios_put(&batch);
+	rcu_read_unlock();
+}
+
+static void put_now(void *folio)
+{
+	folio_put(folio);
+}
+
+static void put_hardirq(struct folio *folio)
+{
+	smp_call_function_single(0, put_now, folio, true);
+	smp_call_function_single(num_online_cpus() - 1, put_now, folio, true);
+}
+
+/* Where the last reference of a piece is dropped, and how many are. */
+static const struct put_param {
+	void (*put)(struct folio *folio);
+	int refs;
+} put_params[] = {
+	{ put_atomic, 1 },
+	{ put_rcu_batch, 1 },
+	{ put_hardirq, 2 },
+};
+
+/* H7: the huge page comes home on the last put, after its reservation if need be. */
+static void test_pinned(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned int order = huge_page_order(ctx->h), i;
+	unsigned long nr = pages_per_huge_page(ctx->h);
+	struct folio *small, *large;
+	struct hugetlb_loan *loan;
+	bool keep;
+
+	for (i = 0; i < ARRAY_SIZE(put_params) * 2; i++) {
+		const struct put_param *param = &put_params[i / 2];
+
+		keep = i % 2;
+		make_pool(test, TEST_LOANS);
+		loan = borrow(test);
+		start_split(test, loan);
+		make_tree(test, loan, order);
+		large = page_folio(loan_pages(loan) + nr / 2);
+		small = page_folio(loan_pages(loan) + nr - 1);
+		folio_ref_unfreeze(large, 1 + param->refs);
+		folio_ref_unfreeze(small, 1 + param->refs);
+		hugetlb_loan_return(loan, large);
+		hugetlb_loan_return(loan, small);
+		KUNIT_EXPECT_TRUE(test, folio_test_hugetlb_piece(large));
+		KUNIT_EXPECT_TRUE(test, folio_test_hugetlb_piece(small));
+		KUNIT_EXPECT_EQ(test, folio_ref_count(small), param->refs);
+		give_back_pieces(loan, nr);
+		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+
+		if (!keep)
+			drop_pool(test);
+		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+
+		param->put(large);
+		msleep(TEST_PAUSE);
+		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+		param->put(small);
+		expect_counters_soon(test, 0, keep ? TEST_LOANS : 0, 0, 0);
+		if (keep)
+			drop_pool(test);
+		expect_counters(test, 0, 0, 0, 0);
+	}
+}
+
+/* -- Bad pages ------------------------------------------------------------ */
+
+/* A huge page in 4 KiB pieces, unfrozen. */
+static struct hugetlb_loan *borrow_small_pieces(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned long i, nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan = borrow(test);
+
+	start_split(test, loan);
+	make_small_pieces(test, loan, 0, nr);
+	for (i = 0; i < nr; i++)
+		folio_ref_unfreeze(page_folio(loan_pages(loan) + i), 1);
+	return loan;
+}
+
+static void return_small_pieces(struct kunit *test, struct hugetlb_loan *loan)
+{
+	struct loan_test *ctx = test->priv;
+	struct page *page = loan_pages(loan);
+	unsigned long nr = pages_per_huge_page(ctx->h);
+
+	while (nr--)
+		hugetlb_loan_return(loan, page_folio(page++));
+}
+
+/* The page is lost. Repair it, so that the test leaves nothing behind. */
+static void expect_lost(struct kunit *test, struct page *page)
+{
+	KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 0);
+	KUNIT_EXPECT_FALSE(test, PageCompound(page));
+	KUNIT_EXPECT_FALSE(test, is_free_buddy_page(page));
+	KUNIT_EXPECT_FALSE(test, hugetlb_pfn_is_lent(page_to_pfn(page)));
+	ClearPageHWPoison(page);
+	init_page_count(page);
+	__free_page(page);
+}
+
+static void fail_memory(struct kunit *test, struct page *page, int expected)
+{
+	KUNIT_EXPECT_EQ(test, memory_failure(page_to_pfn(page), MF_SW_SIMULATED),
+			expected);
+}
+
+/* And it counts no more. */
+static void expect_failed_lost(struct kunit *test, struct page *page)
+{
+	expect_lost(test, page);
+	num_poisoned_pages_sub(page_to_pfn(page), 1);
+}
+
+/* H10: of a split loan; the reservation gets another page. */
+static void test_bad_piece(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned long nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan, *others[TEST_LOANS];
+	struct page *bad;
+	int i;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	bad = loan_pages(loan) + 13;
+	start_split(test, loan);
+	make_small_pieces(test, loan, 0, nr);
+	SetPageHWPoison(bad);
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, bad));
+	KUNIT_EXPECT_FALSE(test, hugetlb_loan_page_is_bad(loan, bad + 1));
+	KUNIT_EXPECT_FALSE(test, hugetlb_loan_page_is_bad(loan, loan_pages(loan)));
+	KUNIT_EXPECT_TRUE(test, folio_test_has_hwpoisoned(make_piece(test, loan, 8, 3)));
+	KUNIT_EXPECT_FALSE(test, folio_test_has_hwpoisoned(make_piece(test, loan, 0, 3)));
+	give_back_pieces(loan, nr);
+	expect_counters(test, 0, TEST_LOANS, 0, 1);
+	expect_lost(test, bad);
+
+	for (i = 0; i < TEST_LOANS; i++)
+		others[i] = borrow(test);
+	expect_counters(test, TEST_LOANS, 0, 0, 1);
+	for (i = 0; i < TEST_LOANS; i++)
+		give_back(others[i], hugetlb_loan_folio(others[i]));
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 1);
+}
+
+/* H10: no other page is left to reserve. The first page is a special case. */
+static void test_bad_without_spare(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	long nr = ctx->base.free - ctx->base.resv;
+	struct hugetlb_loan *loan, *others[TEST_PAGES];
+	struct page *bad;
+	int i;
+
+	make_pool(test, nr);
+	loan = borrow_small_pieces(test);
+	bad = loan_pages(loan);
+	SetPageHWPoison(bad);
+	return_small_pieces(test, loan);
+	expect_counters(test, 0, nr - 1, 0, 1);
+	expect_lost(test, bad);
+
+	for (i = 0; i < TEST_PAGES - 1; i++)
+		others[i] = borrow(test);
+	for (i = 0; i < TEST_PAGES - 1; i++)
+		give_back(others[i], hugetlb_loan_folio(others[i]));
+	expect_counters(test, 0, nr - 1, 0, 1);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 1);
+}
+
+/* H7, H10: a bad page that somebody holds longer than the reservation exists. */
+static void test_bad_pinned(struct kunit *test)
+{
+	struct hugetlb_loan *loan;
+	struct page *bad;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow_small_pieces(test);
+	bad = loan_pages(loan) + 511;
+	folio_get(page_folio(bad));
+	return_small_pieces(test, loan);
+	drop_pool(test);
+	SetPageHWPoison(bad);
+	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+	put_atomic(page_folio(bad));
+	expect_counters_soon(test, 0, 0, 0, 1);
+	expect_lost(test, bad);
+}
+
+/* H10: a page goes bad while it is merged. It is not forgotten. */
+static void test_bad_merge(struct kunit *test)
+{
+	struct hugetlb_loan *loan;
+	struct page *page;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	page = loan_pages(loan);
+	start_split(test, loan);
+	make_tree(test, loan, huge_page_order(((struct loan_test *)test->priv)->h));
+	SetPageHWPoison(page);
+	SetPageHWPoison(page + 77);
+	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge_done(loan);
+	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, page));
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, page + 77));
+	KUNIT_EXPECT_FALSE(test, hugetlb_loan_page_is_bad(loan, page + 78));
+	give_back(loan, hugetlb_loan_folio(loan));
+	expect_counters(test, 0, TEST_LOANS, 0, 1);
+	expect_lost(test, page);
+	expect_lost(test, page + 77);
+	drop_pool(test);
+}
+
+/* H10: the failure of two pages of a hugetlb folio that is split later, or never. */
+static void test_failure_whole(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned long nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan;
+	struct folio *folio;
+	struct page *page;
+	int split;
+
+	make_pool(test, TEST_LOANS);
+	for (split = 0; split < 2; split++) {
+		loan = borrow(test);
+		folio = hugetlb_loan_folio(loan);
+		page = loan_pages(loan);
+		folio_ref_unfreeze(folio, 1);
+		/* Without a mapping there is nobody to tell, which is a failure. */
+		fail_memory(test, page + 9, -EBUSY);
+		fail_memory(test, page, -EBUSY);
+		fail_memory(test, page + 9, -EHWPOISON);
+		KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+		KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, page));
+		KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, page + 9));
+		KUNIT_EXPECT_FALSE(test, hugetlb_loan_page_is_bad(loan, page + 8));
+		expect_counters(test, 1, TEST_LOANS - 1, 0, split);
+
+		if (split) {
+			KUNIT_ASSERT_TRUE(test, folio_ref_freeze(folio, 1));
+			start_split(test, loan);
+			make_small_pieces(test, loan, 0, nr);
+			KUNIT_EXPECT_TRUE(test, PageHWPoison(page));
+			KUNIT_EXPECT_TRUE(test, PageHWPoison(page + 9));
+			KUNIT_EXPECT_FALSE(test, PageHWPoison(page + 8));
+			give_back_pieces(loan, nr);
+		} else {
+			hugetlb_loan_return(loan, folio);
+		}
+		expect_counters(test, 0, TEST_LOANS, 0, split + 1);
+		expect_failed_lost(test, page);
+		expect_failed_lost(test, page + 9);
+	}
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, split);
+}
+
+/* H10: of pieces, small and large. Nobody else splits a large one. */
+static void test_failure_piece(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned int order = huge_page_order(ctx->h);
+	unsigned long nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan;
+	struct folio *folio;
+	struct page *page;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	page = loan_pages(loan);
+	start_split(test, loan);
+	make_tree(test, loan, order);
+
+	folio = page_folio(page + nr - 1);
+	folio_ref_unfreeze(folio, 1);
+	fail_memory(test, page + nr - 1, 0);
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, page + nr - 1));
+	KUNIT_EXPECT_TRUE(test, folio_ref_freeze(folio, 1));
+
+	folio = page_folio(page);
+	folio_ref_unfreeze(folio, 1);
+	fail_memory(test, page + 21, 0);
+	KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, page + 21));
+	KUNIT_EXPECT_FALSE(test, hugetlb_loan_page_is_bad(loan, page));
+	KUNIT_EXPECT_TRUE(test, folio_test_has_hwpoisoned(folio));
+	KUNIT_EXPECT_EQ(test, folio_order(folio), order - 1);
+	KUNIT_EXPECT_TRUE(test, folio_ref_freeze(folio, 1));
+
+	give_back_pieces(loan, nr);
+	expect_counters(test, 0, TEST_LOANS, 0, 1);
+	expect_failed_lost(test, page + 21);
+	expect_failed_lost(test, page + nr - 1);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 1);
+}
+
+/* -- Cgroups -------------------------------------------------------------- */
+
+#ifdef CONFIG_CGROUP_HUGETLB
+static struct cgroup_subsys_state *root_css(void)
+{
+	guard(rcu)();
+	return task_css(current, hugetlb_cgrp_id);
+}
+
+static unsigned long cgroup_usage(struct loan_test *ctx,
+				  struct cgroup_subsys_state *css)
+{
+	struct hugetlb_cgroup *cgroup =
+		container_of(css, struct hugetlb_cgroup, css);
+
+	return page_counter_read(&cgroup->hugepage[hstate_index(ctx->h)]);
+}
+
+/* H6: a cgroup goes away while a page that it is charged for is split. */
+static void test_cgroup_offline(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned int nr = pages_per_huge_page(ctx->h), idx = hstate_index(ctx->h);
+	struct cgroup_subsys_state *root, *css;
+	struct hugetlb_cgroup *cgroup;
+	struct hugetlb_loan *loan;
+	unsigned long base;
+	struct folio *folio;
+
+	if (hugetlb_cgroup_disabled())
+		kunit_skip(test, "no hugetlb cgroups");
+
+	root = root_css();
+	base = cgroup_usage(ctx, root);
+	css = hugetlb_cgrp_subsys.css_alloc(root);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, css);
+	css->parent = root;
+	cgroup = container_of(css, struct hugetlb_cgroup, css);
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	folio = hugetlb_loan_folio(loan);
+	KUNIT_EXPECT_EQ(test, cgroup_usage(ctx, root), base + nr);
+
+	page_counter_charge(&cgroup->hugepage[idx], nr);
+	spin_lock_irq(&hugetlb_lock);
+	hugetlb_cgroup_uncharge_folio(idx, nr, folio);
+	hugetlb_cgroup_commit_charge(idx, nr, cgroup, folio);
+	spin_unlock_irq(&hugetlb_lock);
+	KUNIT_EXPECT_EQ(test, cgroup_usage(ctx, css), nr);
+	KUNIT_EXPECT_EQ(test, cgroup_usage(ctx, root), base + nr);
+
+	start_split(test, loan);
+	make_tree(test, loan, huge_page_order(ctx->h));
+	hugetlb_cgrp_subsys.css_offline(css);
+	KUNIT_EXPECT_EQ(test, cgroup_usage(ctx, css), 0);
+	KUNIT_EXPECT_EQ(test, cgroup_usage(ctx, root), base + nr);
+	hugetlb_cgrp_subsys.css_free(css);
+
+	hugetlb_loan_merge(loan);
+	KUNIT_EXPECT_PTR_EQ(test, &hugetlb_cgroup_from_folio(folio)->css, root);
+	KUNIT_EXPECT_PTR_EQ(test, &hugetlb_cgroup_from_folio_rsvd(folio)->css, root);
+	hugetlb_loan_merge_done(loan);
+	give_back(loan, folio);
+	KUNIT_EXPECT_EQ(test, cgroup_usage(ctx, root), base);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+#else
+static void test_cgroup_offline(struct kunit *test)
+{
+	kunit_skip(test, "no hugetlb cgroups");
+}
+#endif
+
+/* -- With and without the vmemmap optimization ----------------------------- */
+
+static const struct hvo_param {
+	const char *name;
+	bool hvo;
+} hvo_params[] = {
+	{ "vmemmap complete", false },
+#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
+	{ "vmemmap optimized", true },
+#endif
+};
+
+KUNIT_ARRAY_PARAM_DESC(hvo, hvo_params, name);
+
+static void set_hvo(bool on)
+{
+#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
+	WRITE_ONCE(vmemmap_optimize_enabled, on);
+#endif
+}
+
+static bool get_hvo(void)
+{
+#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
+	return READ_ONCE(vmemmap_optimize_enabled);
+#else
+	return false;
+#endif
+}
+
+static int loan_test_init(struct kunit *test)
+{
+	const struct hvo_param *param = test->param_value;
+	struct loan_test *ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
+
+	if (!ctx)
+		return -ENOMEM;
+	ctx->h = size_to_hstate(PMD_SIZE);
+	if (!ctx->h)
+		return -ENODEV;
+	test->priv = ctx;
+	ctx->old_hvo = get_hvo();
+	ctx->old_max = ctx->h->max_huge_pages;
+	set_hvo(param->hvo);
+	set_pool_size(ctx->h, ctx->old_max + TEST_PAGES);
+	ctx->saved = get_saved(ctx->h);
+	count(ctx, &ctx->base);
+	return ctx->base.max == ctx->old_max + TEST_PAGES ? 0 : -ENOMEM;
+}
+
+static void loan_test_exit(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+
+	if (!ctx)
+		return;
+	if (ctx->pool)
+		drop_pool(test);
+	set_pool_size(ctx->h, ctx->old_max);
+	set_hvo(ctx->old_hvo);
+}
+
+static struct kunit_case loan_test_cases[] = {
+	KUNIT_CASE_PARAM(test_reserve, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_whole, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_whole_pinned, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_split_uniform, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_split_tree, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_cancel, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_prepare_fails, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_gigantic, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_pinned, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_bad_piece, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_bad_without_spare, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_bad_pinned, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_bad_merge, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_failure_whole, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_failure_piece, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_cgroup_offline, hvo_gen_params),
+	{}
+};
+
+static struct kunit_suite loan_test_suite = {
+	.name = "hugetlb_loan",
+	.init = loan_test_init,
+	.exit = loan_test_exit,
+	.test_cases = loan_test_cases,
+};
+
+kunit_test_suite(loan_test_suite);
+
+MODULE_DESCRIPTION("KUnit tests of hugetlb loans");
+MODULE_LICENSE("GPL");
