@@ -6,20 +6,17 @@
  * interrupts not counted.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "lib/env.h"
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
+#include "lib/tracing.h"
 
-#define TRACEFS		"/sys/kernel/tracing"
-#define INSTANCE	TRACEFS "/instances/gmem_commit_test"
 #define NPAGES		(2 * NR_RUNS)
 #define NR_RUNS		300
 #define SEED		0x5eed5000
@@ -32,27 +29,6 @@ static const char * const events[] = {
 	"kmem/kmem_cache_alloc",
 	"kmem/mm_page_alloc",
 };
-
-static int write_file(const char *path, const char *text)
-{
-	int fd, ret = 0;
-
-	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-static int trace_set(const char *name, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), INSTANCE "/%s", name);
-	return write_file(path, value);
-}
 
 /**
  * struct allocations - What the trace has of this task
@@ -94,7 +70,7 @@ static bool is_event(const char *event, const char *name)
 	return !strncmp(event, name, len) && event[len] == ':';
 }
 
-static int read_trace(struct allocations *a)
+static int read_trace(const struct tracing *tracing, struct allocations *a)
 {
 	enum { OUTSIDE, BEGUN, DECIDED } at = OUTSIDE;
 	char line[512], context;
@@ -102,7 +78,7 @@ static int read_trace(struct allocations *a)
 	FILE *file;
 
 	memset(a, 0, sizeof(*a));
-	file = fopen(INSTANCE "/trace", "r");
+	file = tracing_read(tracing);
 	if (!file)
 		return -errno;
 	while (fgets(line, sizeof(line), file)) {
@@ -132,6 +108,7 @@ static int read_trace(struct allocations *a)
 
 struct commit_rig {
 	struct env env;
+	struct tracing tracing;
 	struct kvm_gmem_range ranges[NR_RUNS];
 };
 
@@ -167,6 +144,7 @@ FIXTURE_VARIANT_ADD(commit, two_domains)
 
 FIXTURE_SETUP(commit)
 {
+	struct tracing *tracing = &self->rig.tracing;
 	struct env *env = &self->rig.env;
 	char text[64];
 	const char *why;
@@ -175,20 +153,18 @@ FIXTURE_SETUP(commit)
 	why = env_missing(2);
 	if (why)
 		SKIP(return, "%s", why);
-	rmdir(INSTANCE);
-	if (mkdir(INSTANCE, 0700))
+	if (tracing_open(tracing, "gmem_commit_test"))
 		SKIP(return, "no instances of tracefs");
 
-	ASSERT_EQ(0, trace_set("buffer_size_kb", "8192"));
+	ASSERT_EQ(0, tracing_set(tracing, "buffer_size_kb", "8192"));
 	snprintf(text, sizeof(text), "%ld", syscall(SYS_gettid));
-	ASSERT_EQ(0, trace_set("set_event_pid", text));
+	ASSERT_EQ(0, tracing_set(tracing, "set_event_pid", text));
 	for (i = 0; i < ARRAY_SIZE(events); i++) {
-		snprintf(text, sizeof(text), "events/%s/enable", events[i]);
-		ASSERT_EQ(0, trace_set(text, "1")) {
+		ASSERT_EQ(0, tracing_enable(tracing, events[i])) {
 			TH_LOG("%s", events[i]);
 		}
 	}
-	ASSERT_EQ(0, trace_set("tracing_on", "0"));
+	ASSERT_EQ(0, tracing_set(tracing, "tracing_on", "0"));
 
 	ASSERT_EQ(0, env_create(env, NPAGES, true));
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
@@ -203,7 +179,7 @@ FIXTURE_SETUP(commit)
 FIXTURE_TEARDOWN(commit)
 {
 	env_destroy(&self->rig.env);
-	rmdir(INSTANCE);
+	tracing_close(&self->rig.tracing);
 }
 
 /*
@@ -213,6 +189,7 @@ FIXTURE_TEARDOWN(commit)
 static void check_commit(struct __test_metadata *_metadata,
 			 struct commit_rig *rig, int nr, bool mixed)
 {
+	const struct tracing *tracing = &rig->tracing;
 	struct env *env = &rig->env;
 	struct allocations a;
 	int round, i, before = 0;
@@ -226,12 +203,12 @@ static void check_commit(struct __test_metadata *_metadata,
 					  KVM_GMEM_TARGET_SHARED :
 					  KVM_GMEM_TARGET_PRIVATE,
 			};
-		ASSERT_EQ(0, trace_set("trace", ""));
-		ASSERT_EQ(0, trace_set("tracing_on", "1"));
+		ASSERT_EQ(0, tracing_clear(tracing));
+		ASSERT_EQ(0, tracing_set(tracing, "tracing_on", "1"));
 		ASSERT_EQ(0, env_convert_vec(env, rig->ranges, nr));
-		ASSERT_EQ(0, trace_set("tracing_on", "0"));
+		ASSERT_EQ(0, tracing_set(tracing, "tracing_on", "0"));
 
-		ASSERT_EQ(0, read_trace(&a));
+		ASSERT_EQ(0, read_trace(tracing, &a));
 		EXPECT_EQ(1, a.conversions);
 		before += a.before;
 		EXPECT_EQ(0, a.commit) {
@@ -263,6 +240,7 @@ TEST_F(commit, C2_M6_300_runs_both_ways)
 /* One run of many pages, over leaves of several tables and new memory. */
 TEST_F(commit, C2_M6_new_memory)
 {
+	const struct tracing *tracing = &self->rig.tracing;
 	struct env *env = &self->rig.env;
 	struct allocations a;
 	int round;
@@ -270,11 +248,11 @@ TEST_F(commit, C2_M6_new_memory)
 	for (round = 0; round < 2; round++) {
 		ASSERT_EQ(0, env_convert(env, 0, NPAGES, true));
 		ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, 0, env->vm.size));
-		ASSERT_EQ(0, trace_set("trace", ""));
-		ASSERT_EQ(0, trace_set("tracing_on", "1"));
+		ASSERT_EQ(0, tracing_clear(tracing));
+		ASSERT_EQ(0, tracing_set(tracing, "tracing_on", "1"));
 		ASSERT_EQ(0, env_convert(env, 0, NPAGES, false));
-		ASSERT_EQ(0, trace_set("tracing_on", "0"));
-		ASSERT_EQ(0, read_trace(&a));
+		ASSERT_EQ(0, tracing_set(tracing, "tracing_on", "0"));
+		ASSERT_EQ(0, read_trace(tracing, &a));
 		EXPECT_EQ(1, a.conversions);
 		EXPECT_EQ(0, a.commit) {
 			TH_LOG("round %d: %s", round, a.first);

@@ -2,12 +2,9 @@
 /*
  * U5: the tracepoints say what happened: which file, which pages, in which
  * direction, and with which errno. A request that changes nothing has no event.
- *
- * A trace instance of its own, so that nobody else's settings are touched.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +18,9 @@
 #include "lib/host.h"
 #include "lib/ioas.h"
 #include "lib/mirror.h"
+#include "lib/tracing.h"
 #include "lib/walker.h"
 
-#define INSTANCE	"/sys/kernel/tracing/instances/gmem_iommu_test/"
 #define NPAGES		32
 #define SEED		0x5eed5000
 #define MAX_EVENTS	16
@@ -43,11 +40,13 @@ struct events {
 /**
  * struct scene - What is traced
  * @env: The stand, all pages shared
+ * @tracing: The instance
  * @ino: Inode number of the file
  * @events: What was read last
  */
 struct scene {
 	struct env env;
+	struct tracing tracing;
 	unsigned long long ino;
 	struct events events;
 };
@@ -57,28 +56,13 @@ FIXTURE(trace)
 	struct scene s;
 };
 
-static int write_instance(const char *file, const char *value)
-{
-	char path[160];
-	int fd, ret = 0;
-
-	snprintf(path, sizeof(path), INSTANCE "%s", file);
-	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, value, strlen(value)) != (ssize_t)strlen(value))
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
 /* Returns NULL, or what is missing. */
-static const char *start_tracing(void)
+static const char *start_tracing(struct tracing *tracing)
 {
-	if (mkdir(INSTANCE, 0755) && errno != EEXIST)
+	if (tracing_open(tracing, "gmem_iommu_test"))
 		return "no tracefs";
-	if (write_instance("events/guest_memfd/enable", "1") ||
-	    write_instance("events/gmem_iommu/enable", "1"))
+	if (tracing_enable(tracing, "guest_memfd") ||
+	    tracing_enable(tracing, "gmem_iommu"))
 		return "no events of guest_memfd or gmem_iommu";
 	return NULL;
 }
@@ -89,7 +73,7 @@ FIXTURE_SETUP(trace)
 	struct stat st;
 
 	if (!why)
-		why = start_tracing();
+		why = start_tracing(&self->s.tracing);
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, env_create(&self->s.env, NPAGES, true));
@@ -101,7 +85,7 @@ FIXTURE_SETUP(trace)
 FIXTURE_TEARDOWN(trace)
 {
 	env_destroy(&self->s.env);
-	rmdir(INSTANCE);
+	tracing_close(&self->s.tracing);
 }
 
 /* Replace the number before @unit by "N". */
@@ -135,12 +119,12 @@ static void read_events(struct __test_metadata *_metadata, struct scene *s)
 	FILE *f;
 
 	s->events.nr = 0;
-	f = fopen(INSTANCE "trace", "r");
+	f = tracing_read(&s->tracing);
 	ASSERT_NE(NULL, f);
 	while (fgets(line, sizeof(line), f))
 		add_event(&s->events, line);
 	fclose(f);
-	ASSERT_EQ(0, write_instance("trace", "\n"));
+	ASSERT_EQ(0, tracing_clear(&s->tracing));
 }
 
 /* The event number @i is @name of this file, and goes on with @fields. */

@@ -35,31 +35,36 @@ const char *mirror_missing(void)
 	return gmem_vm_missing();
 }
 
+int mirror_bind_args(struct gmem_iommu_bind *args)
+{
+	int fd, ret;
+
+	args->size = sizeof(*args);
+	fd = open(GMEM_IOMMU_NODE, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = xioctl(fd, GMEM_IOMMU_BIND, args);
+	close(fd);
+
+	return ret < 0 ? ret : args->out_fd;
+}
+
 int mirror_bind(int gmem_fd, const struct ioas *ioas, __u64 offset,
 		__u64 length, __u64 iova)
 {
 	struct gmem_iommu_bind args = {
-		.size = sizeof(args),
 		.flags = GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE |
 			 GMEM_IOMMU_BIND_FIXED_IOVA,
 		.gmem_fd = gmem_fd,
 		.iommufd = ioas->iommufd,
 		.ioas_id = ioas->id,
-		.policy = GMEM_IOMMU_POLICY_SHARED_ONLY,
 		.offset = offset,
 		.length = length,
 		.iova = iova,
 		.max_leaf_size = GMEM_PAGE_SIZE,
 	};
-	int fd, ret;
 
-	fd = open(GMEM_IOMMU_NODE, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = xioctl(fd, GMEM_IOMMU_BIND, &args);
-	close(fd);
-
-	return ret < 0 ? ret : args.out_fd;
+	return mirror_bind_args(&args);
 }
 
 int mirror_get_stats(int binding, struct gmem_iommu_stats *stats)

@@ -23,6 +23,9 @@ const char *mirror_missing(void);
 int mirror_bind(int gmem_fd, const struct ioas *ioas, __u64 offset,
 		__u64 length, __u64 iova);
 
+/* The same with all arguments, of which @args->size is filled in here. */
+int mirror_bind_args(struct gmem_iommu_bind *args);
+
 /*
  * QUERY_RUNS, from the start to the end of a binding, gives exactly the runs of
  * @model, which has the @npages pages from @offset on. Few runs are asked for at

@@ -38,9 +38,20 @@ bool walker_available(const char *bdf)
 	return !access(path, R_OK);
 }
 
-/* Parse one line into a leaf of @npages pages; false if it is not one. */
-static bool parse_leaf(const char *line, __u64 *iova_pfn, __u64 *entry,
-		       __u64 *npages)
+/**
+ * struct leaf - A line of debugfs
+ * @iova_pfn: First page of IOVA
+ * @npages: Pages that it maps
+ * @entry: The entry of the page table
+ */
+struct leaf {
+	__u64 iova_pfn;
+	__u64 npages;
+	__u64 entry;
+};
+
+/* Parse one line; false if it is not a leaf. */
+static bool parse_leaf(const char *line, struct leaf *leaf)
 {
 	unsigned long long pfn, columns[5];
 	int nr;
@@ -51,21 +62,19 @@ static bool parse_leaf(const char *line, __u64 *iova_pfn, __u64 *entry,
 	if (nr < 3)
 		return false;
 
-	*iova_pfn = pfn;
-	*entry = columns[nr - 1];
-	*npages = 1ULL << (9 * (5 - nr));
+	leaf->iova_pfn = pfn;
+	leaf->npages = 1ULL << (9 * (5 - nr));
+	leaf->entry = columns[nr - 1];
 	return true;
 }
 
-/*
- * Fill @entries, one per page, with the address and permissions that each page
- * of the range translates to; 0 if it does not.
- */
-static int walk(const char *bdf, __u64 iova, __u64 *entries, size_t npages)
+typedef int (*leaf_fn)(const struct leaf *leaf, void *arg);
+
+/* Call @fn for all leaves of a device until it returns an error. */
+static int walk_leaves(const char *bdf, leaf_fn fn, void *arg)
 {
-	const __u64 first = iova >> GMEM_PAGE_SHIFT;
-	__u64 iova_pfn, entry, leaf_pages, i, pfn;
 	bool header = false;
+	struct leaf leaf;
 	char line[256];
 	int ret = 0;
 	FILE *file;
@@ -75,25 +84,56 @@ static int walk(const char *bdf, __u64 iova, __u64 *entries, size_t npages)
 	if (!file)
 		return -errno;
 
-	memset(entries, 0, npages * sizeof(*entries));
 	while (!ret && fgets(line, sizeof(line), file)) {
 		if (strstr(line, "IOVA_PFN"))
 			header = true;
-		if (!parse_leaf(line, &iova_pfn, &entry, &leaf_pages))
-			continue;
-		for (i = 0; i < leaf_pages; i++) {
-			pfn = iova_pfn + i;
-			if (pfn < first || pfn - first >= npages)
-				continue;
-			if (entries[pfn - first])
-				ret = -EUCLEAN;	/* listed twice */
-			entries[pfn - first] = entry + (i << GMEM_PAGE_SHIFT);
-		}
+		if (parse_leaf(line, &leaf))
+			ret = fn(&leaf, arg);
 	}
 	fclose(file);
 
 	/* No page table at all is not the same as an empty one. */
 	return header || ret ? ret : -ENODEV;
+}
+
+struct range {
+	__u64 first;
+	size_t npages;
+	__u64 *entries;
+};
+
+static int store_entries(const struct leaf *leaf, void *arg)
+{
+	struct range *range = arg;
+	__u64 i, page;
+
+	for (i = 0; i < leaf->npages; i++) {
+		if (leaf->iova_pfn + i < range->first)
+			continue;
+		page = leaf->iova_pfn + i - range->first;
+		if (page >= range->npages)
+			break;
+		if (range->entries[page])
+			return -EUCLEAN;	/* listed twice */
+		range->entries[page] = leaf->entry + (i << GMEM_PAGE_SHIFT);
+	}
+	return 0;
+}
+
+/*
+ * Fill @entries, one per page, with the address and permissions that each page
+ * of the range translates to; 0 if it does not.
+ */
+static int walk(const char *bdf, __u64 iova, __u64 *entries, size_t npages)
+{
+	struct range range = {
+		.first = iova >> GMEM_PAGE_SHIFT,
+		.npages = npages,
+		.entries = entries,
+	};
+
+	memset(entries, 0, npages * sizeof(*entries));
+	return walk_leaves(bdf, store_entries, &range);
 }
 
 /* @host_pfn: the physical page that the host sees, or NULL. */
@@ -199,4 +239,36 @@ long walker_count(const char *bdf, __u64 iova, size_t npages)
 		count += !!entries[i];
 	free(entries);
 	return ret ? ret : count;
+}
+
+
+struct leaf_count {
+	__u64 first;
+	__u64 last;
+	__u64 leaf_pages;
+	long nr;
+};
+
+static int count_leaf(const struct leaf *leaf, void *arg)
+{
+	struct leaf_count *count = arg;
+
+	count->nr += leaf->npages == count->leaf_pages &&
+		     leaf->iova_pfn <= count->last &&
+		     leaf->iova_pfn + leaf->npages - 1 >= count->first;
+	return 0;
+}
+
+long walker_count_leaves(const char *bdf, __u64 iova, size_t npages,
+			 size_t leaf_pages)
+{
+	struct leaf_count count = {
+		.first = iova >> GMEM_PAGE_SHIFT,
+		.last = (iova >> GMEM_PAGE_SHIFT) + npages - 1,
+		.leaf_pages = leaf_pages,
+	};
+	int ret;
+
+	ret = walk_leaves(bdf, count_leaf, &count);
+	return ret ? ret : count.nr;
 }

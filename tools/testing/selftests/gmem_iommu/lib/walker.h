@@ -42,4 +42,8 @@ const char *walker_check(const char *bdf, __u64 iova, const __u8 *model,
 /* Pages that translate in a range, -errno on error. */
 long walker_count(const char *bdf, __u64 iova, size_t npages);
 
+/* Leaves of exactly @leaf_pages pages that touch a range, -errno on error. */
+long walker_count_leaves(const char *bdf, __u64 iova, size_t npages,
+			 size_t leaf_pages);
+
 #endif /* SELFTESTS_GMEM_IOMMU_WALKER_H */

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory of a guest_memfd that one 2 MiB leaf of an IOMMU can map.
+ *
+ * The file has folios of one page, and the kernel hands them out in whatever order
+ * it has them. But the page that was freed last on a CPU is the first that is
+ * allocated there. So another file, the pool, gets a lot of memory, in which are all
+ * pages of some block, in any order; then page after page of the block is freed
+ * there and allocated here.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "block.h"
+#include "host.h"
+
+#define SMALLEST_POOL	(32UL << 20)
+#define LARGEST_POOL	(512UL << 20)
+
+struct pool_page {
+	__u64 pfn;
+	size_t page;
+};
+
+/**
+ * struct pool - Another file of the VM
+ * @fd: The file
+ * @mem: Its host mapping
+ * @npages: Its size
+ * @pages: Its pages by PFN
+ */
+struct pool {
+	int fd;
+	__u8 *mem;
+	size_t npages;
+	struct pool_page *pages;
+};
+
+static int touch(__u8 *mem, size_t npages)
+{
+	const __u8 byte = 1;
+	size_t i;
+
+	for (i = 0; i < npages; i++)
+		if (host_write(mem + i * GMEM_PAGE_SIZE, &byte, 1))
+			return -ENOMEM;
+	return 0;
+}
+
+static int compare_pfns(const void *a, const void *b)
+{
+	const struct pool_page *x = a, *y = b;
+
+	return x->pfn < y->pfn ? -1 : x->pfn > y->pfn;
+}
+
+static int pool_read_pfns(struct pool *pool)
+{
+	__u64 *pfns = calloc(pool->npages, sizeof(*pfns));
+	int ret = -ENOMEM;
+	size_t i;
+
+	if (pfns && pool->pages)
+		ret = host_pfns(pool->mem, pfns, pool->npages);
+	for (i = 0; !ret && i < pool->npages; i++)
+		pool->pages[i] = (struct pool_page){ pfns[i], i };
+	free(pfns);
+	if (!ret)
+		qsort(pool->pages, pool->npages, sizeof(*pool->pages),
+		      compare_pfns);
+	return ret;
+}
+
+static void pool_destroy(struct pool *pool)
+{
+	if (pool->mem != MAP_FAILED)
+		munmap(pool->mem, pool->npages * GMEM_PAGE_SIZE);
+	close(pool->fd);
+	free(pool->pages);
+}
+
+static int pool_create(struct pool *pool, int vm_fd, size_t size)
+{
+	int ret;
+
+	pool->fd = gmem_create_fd(vm_fd, size, GMEM_VM_SHARED);
+	if (pool->fd < 0)
+		return pool->fd;
+	pool->npages = size / GMEM_PAGE_SIZE;
+	pool->pages = calloc(pool->npages, sizeof(*pool->pages));
+	pool->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 pool->fd, 0);
+
+	ret = pool->mem == MAP_FAILED ? -errno : 0;
+	/* Page tables would have a page of every block, so they come later. */
+	if (!ret)
+		ret = gmem_allocate(pool->fd, 0, size);
+	if (!ret)
+		ret = touch(pool->mem, pool->npages);
+	if (!ret)
+		ret = pool_read_pfns(pool);
+	if (ret)
+		pool_destroy(pool);
+	return ret;
+}
+
+/* The next block of the pool at or after pool->pages[@i], or NULL. */
+static const struct pool_page *pool_next_block(const struct pool *pool, size_t i)
+{
+	const struct pool_page *p;
+
+	for (; i + BLOCK_PAGES <= pool->npages; i++) {
+		p = &pool->pages[i];
+		if (p[0].pfn && !(p[0].pfn % BLOCK_PAGES) &&
+		    p[BLOCK_PAGES - 1].pfn == p[0].pfn + BLOCK_PAGES - 1)
+			return p;
+	}
+	return NULL;
+}
+
+/* Whether the file got what the pool gave. */
+static int check_block(const struct gmem_vm *vm, size_t page)
+{
+	__u8 *mem = vm->mem + page * GMEM_PAGE_SIZE;
+	__u64 pfns[BLOCK_PAGES];
+	size_t i;
+	int ret;
+
+	ret = touch(mem, BLOCK_PAGES);
+	if (!ret)
+		ret = host_pfns(mem, pfns, BLOCK_PAGES);
+	for (i = 0; !ret && i < BLOCK_PAGES; i++)
+		if (pfns[i] % BLOCK_PAGES != i || pfns[i] != pfns[0] + i)
+			ret = -EAGAIN;
+	return ret;
+}
+
+static int move_block(const struct gmem_vm *vm, size_t page,
+		      const struct pool *pool, const struct pool_page *from)
+{
+	size_t i;
+	int ret;
+
+	ret = gmem_punch_hole(vm->gmem_fd, page * GMEM_PAGE_SIZE, BLOCK_SIZE);
+	for (i = 0; !ret && i < BLOCK_PAGES; i++) {
+		ret = gmem_punch_hole(pool->fd, from[i].page * GMEM_PAGE_SIZE,
+				      GMEM_PAGE_SIZE);
+		if (!ret)
+			ret = gmem_allocate(vm->gmem_fd,
+					    (page + i) * GMEM_PAGE_SIZE,
+					    GMEM_PAGE_SIZE);
+	}
+	return ret ?: check_block(vm, page);
+}
+
+static int find_block(const struct gmem_vm *vm, size_t page,
+		      const struct pool *pool)
+{
+	const struct pool_page *from;
+	size_t i;
+	int ret;
+
+	for (i = 0; (from = pool_next_block(pool, i));
+	     i = from - pool->pages + BLOCK_PAGES) {
+		ret = move_block(vm, page, pool, from);
+		if (ret != -EAGAIN)
+			return ret;
+	}
+	return -ENOSPC;
+}
+
+static int find_block_on_this_cpu(const struct gmem_vm *vm, size_t page,
+				  const struct pool *pool)
+{
+	cpu_set_t before, one;
+	int ret;
+
+	if (sched_getaffinity(0, sizeof(before), &before))
+		return -errno;
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		return -errno;
+	ret = find_block(vm, page, pool);
+	sched_setaffinity(0, sizeof(before), &before);
+	return ret;
+}
+
+static int make_block(const struct gmem_vm *vm, size_t page)
+{
+	struct pool pool;
+	int ret = -ENOSPC;
+	size_t size;
+
+	for (size = SMALLEST_POOL; ret == -ENOSPC && size <= LARGEST_POOL;
+	     size *= 4) {
+		ret = pool_create(&pool, vm->vm_fd, size);
+		if (ret)
+			return ret;
+		ret = find_block_on_this_cpu(vm, page, &pool);
+		pool_destroy(&pool);
+	}
+	return ret;
+}
+
+int block_create(struct gmem_vm *vm, size_t size, size_t page)
+{
+	int ret;
+
+	ret = gmem_vm_create(vm, size, GMEM_VM_SHARED);
+	if (ret)
+		return ret;
+	ret = touch(vm->mem, size / GMEM_PAGE_SIZE);
+	if (!ret)
+		ret = make_block(vm, page);
+	if (ret)
+		gmem_vm_destroy(vm);
+	return ret;
+}
