@@ -32,6 +32,10 @@
  * and their memory, but gmem_next_pfn_run() does not find them until they are in
  * a memslot again. A file that has not been given to its guest yet is found.
  *
+ * Most listeners follow the shared pages. One with @any_state follows memory: it is
+ * told of memory that appears in private pages, too, and in a conversion it finds by
+ * GMEM_MEMORY_NEW what has appeared.
+ *
  * A listener holds no folio reference: a conversion refuses elevated reference
  * counts, so a listener that held one would refuse its own conversions. The PFNs
  * are stable under the invalidate lock, and until @invalidate returns.
@@ -45,6 +49,7 @@
 struct file;
 struct gmem_listener;
 struct inode;
+struct kvm;
 struct lockdep_map;
 
 /**
@@ -72,13 +77,30 @@ enum gmem_reason {
  * struct gmem_run - A range of pages that change alike
  * @start: First page index
  * @last: Last page index, inclusive
- * @shared: Usable by devices after the change. False also for shared pages that
- *	lose their memory.
+ * @shared: Shared after the change. False also for shared pages that lose their
+ *	memory. In GMEM_POPULATE and GMEM_MEMSLOT_CREATE a run that is not shared is
+ *	private memory that appears, for listeners with @any_state only; the others
+ *	pass it over.
  */
 struct gmem_run {
 	pgoff_t start;
 	pgoff_t last;
 	bool shared;
+};
+
+/**
+ * enum gmem_memory - Which memory gmem_next_pfn_run() finds
+ * @GMEM_MEMORY_READY: What can be used now
+ * @GMEM_MEMORY_PENDING: That, and what is about to appear: memory whose contents are
+ *	not initialized, and memory that is not guest memory any more. This is for
+ *	the @prepare of GMEM_POPULATE and GMEM_MEMSLOT_CREATE.
+ * @GMEM_MEMORY_NEW: What the GMEM_CONVERT in progress gave to its pages, for them to
+ *	become shared
+ */
+enum gmem_memory {
+	GMEM_MEMORY_READY,
+	GMEM_MEMORY_PENDING,
+	GMEM_MEMORY_NEW,
 };
 
 /**
@@ -123,6 +145,8 @@ struct gmem_listener_ops {
  * @ops: Phases
  * @start: First page index of interest
  * @last: Last page index of interest, inclusive
+ * @any_state: Set by the owner before the registration: concerned with the memory of
+ *	all pages, not with the state
  * @idle: Set by the owner at any time, for good: no memory is allocated on
  *	behalf of this listener any more. It still hears of changes.
  * @inode: Set by gmem_listener_register(); NULL after GMEM_RELEASE
@@ -132,6 +156,7 @@ struct gmem_listener {
 	const struct gmem_listener_ops *ops;
 	pgoff_t start;
 	pgoff_t last;
+	bool any_state;
 	bool idle;
 	struct inode *inode;
 	struct list_head node;
@@ -161,8 +186,13 @@ static inline bool gmem_listener_clip(const struct gmem_listener *listener,
 bool gmem_next_run(struct inode *inode, pgoff_t start, pgoff_t last,
 		   struct gmem_run *run);
 bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
-		       bool pending, pgoff_t *index, unsigned long *pfn,
-		       unsigned long *nr_pages);
+		       enum gmem_memory which, pgoff_t *index,
+		       unsigned long *pfn, unsigned long *nr_pages);
 u64 gmem_generation(struct inode *inode);
+
+bool gmem_protects_private(struct inode *inode);
+
+/* What the architecture says of a type of VM; false if it says nothing. */
+bool kvm_arch_gmem_protects_private(struct kvm *kvm);
 
 #endif /* __LINUX_GUEST_MEMFD_H */

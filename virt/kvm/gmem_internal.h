@@ -73,6 +73,7 @@ void kvm_gmem_invalidate_end(const struct gmem_event *event);
 
 /* gmem_listener.c */
 bool gmem_is_listened_to(struct inode *inode, pgoff_t start, pgoff_t last);
+bool gmem_is_private_listened_to(struct inode *inode, pgoff_t start, pgoff_t last);
 struct gmem_run *gmem_alloc_runs(unsigned long nr);
 int gmem_event_prepare(struct gmem_event *event);
 void gmem_event_abort(const struct gmem_event *event);
@@ -90,6 +91,7 @@ bool gmem_next_gone(struct inode *inode, pgoff_t start, pgoff_t last,
 
 /* gmem_populate.c */
 void gmem_clear_folio(struct folio *folio);
+bool gmem_is_new(struct inode *inode, pgoff_t index);
 int gmem_populate_folio(struct inode *inode, struct folio *folio);
 int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last);
 int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,

@@ -177,8 +177,24 @@ bool gmem_next_run(struct inode *inode, pgoff_t start, pgoff_t last,
 }
 EXPORT_SYMBOL_NS_GPL(gmem_next_run, "GUEST_MEMFD");
 
+static bool gmem_folio_is_wanted(struct inode *inode, const struct folio *folio,
+				 enum gmem_memory which)
+{
+	if (folio_test_hwpoison(folio))
+		return false;
+
+	switch (which) {
+	case GMEM_MEMORY_PENDING:
+		return true;
+	case GMEM_MEMORY_NEW:
+		return gmem_is_new(inode, folio->index);
+	default:
+		return folio_test_uptodate(folio);
+	}
+}
+
 static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
-				pgoff_t last, bool pending,
+				pgoff_t last, enum gmem_memory which,
 				pgoff_t *index, unsigned long *pfn,
 				unsigned long *nr_pages)
 {
@@ -197,8 +213,7 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
 			continue;
 		}
 
-		if (folio_test_hwpoison(folio) ||
-		    (!folio_test_uptodate(folio) && !pending)) {
+		if (!gmem_folio_is_wanted(inode, folio, which)) {
 			if (*nr_pages)
 				break;
 			continue;
@@ -225,9 +240,7 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
  * @inode: Inode from gmem_inode_get()
  * @start: First page to look at
  * @last: Last page to look at, inclusive
- * @pending: Find what is about to appear, too: memory whose contents are not
- *	initialized, and memory that is not guest memory any more. This is for
- *	the @prepare of GMEM_POPULATE and GMEM_MEMSLOT_CREATE.
+ * @which: Which memory
  * @index: Out: first page that has memory
  * @pfn: Out: its PFN
  * @nr_pages: Out: how many pages from there on are physically contiguous
@@ -239,8 +252,8 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
  * Return: False when there is none.
  */
 bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
-		       bool pending, pgoff_t *index, unsigned long *pfn,
-		       unsigned long *nr_pages)
+		       enum gmem_memory which, pgoff_t *index,
+		       unsigned long *pfn, unsigned long *nr_pages)
 {
 	pgoff_t end, gone_start, gone_last;
 
@@ -248,15 +261,15 @@ bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
 
 	for (; start <= last; start = end + 1) {
 		end = last;
-		if (!pending && gmem_next_gone(inode, start, last, &gone_start,
-					       &gone_last)) {
+		if (which != GMEM_MEMORY_PENDING &&
+		    gmem_next_gone(inode, start, last, &gone_start, &gone_last)) {
 			if (gone_start == start) {
 				end = gone_last;
 				continue;
 			}
 			end = gone_start - 1;
 		}
-		if (gmem_next_folio_run(inode, start, end, pending, index, pfn,
+		if (gmem_next_folio_run(inode, start, end, which, index, pfn,
 					nr_pages))
 			return true;
 	}
@@ -290,11 +303,37 @@ bool gmem_is_listened_to(struct inode *inode, pgoff_t start, pgoff_t last)
 	return false;
 }
 
+/* Whether any listener wants to know of private memory in [start, last]. */
+bool gmem_is_private_listened_to(struct inode *inode, pgoff_t start, pgoff_t last)
+{
+	struct gmem_listener *listener;
+
+	lockdep_assert_held(&inode->i_mapping->invalidate_lock);
+
+	list_for_each_entry(listener, &GMEM_I(inode)->listeners, node)
+		if (listener->any_state &&
+		    gmem_listener_clip(listener, &start, &last))
+			return true;
+	return false;
+}
+
 /* Memory for the runs of an event, freed by kvfree(). */
 struct gmem_run *gmem_alloc_runs(unsigned long nr)
 {
 	return kvmalloc_array(nr, sizeof(struct gmem_run),
 			      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+}
+
+/* Private memory that appears is nothing to those who follow the shared pages. */
+static bool gmem_run_concerns(const struct gmem_listener *listener,
+			      const struct gmem_event *event,
+			      const struct gmem_run *run)
+{
+	if (run->start > listener->last || run->last < listener->start)
+		return false;
+	return run->shared || listener->any_state ||
+	       (event->reason != GMEM_POPULATE &&
+		event->reason != GMEM_MEMSLOT_CREATE);
 }
 
 static bool gmem_listener_concerned(const struct gmem_listener *listener,
@@ -303,8 +342,7 @@ static bool gmem_listener_concerned(const struct gmem_listener *listener,
 	unsigned long i;
 
 	for (i = 0; i < event->nr_runs; i++)
-		if (event->runs[i].start <= listener->last &&
-		    event->runs[i].last >= listener->start)
+		if (gmem_run_concerns(listener, event, &event->runs[i]))
 			return true;
 	return false;
 }

@@ -65,8 +65,10 @@ static bool gmem_listener_test_has_memory(struct inode *inode, pgoff_t index,
 	unsigned long pfn, nr_pages;
 	pgoff_t found;
 
-	return gmem_next_pfn_run(inode, index, index, pending, &found, &pfn,
-				 &nr_pages);
+	return gmem_next_pfn_run(inode, index, index,
+				 pending ? GMEM_MEMORY_PENDING :
+					   GMEM_MEMORY_READY,
+				 &found, &pfn, &nr_pages);
 }
 
 /* Look at the first page of a run that the listener covers. */

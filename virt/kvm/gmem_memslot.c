@@ -71,7 +71,10 @@ bool gmem_next_gone(struct inode *inode, pgoff_t start, pgoff_t last,
 	return found;
 }
 
-/* The shared pages that are gone: their number, and the runs themselves if @runs. */
+/*
+ * The pages that are gone and that listeners want back: their number, and the runs
+ * themselves if @runs.
+ */
 static unsigned long gmem_gone_runs(struct inode *inode, pgoff_t start,
 				    pgoff_t last, struct gmem_run *runs)
 {
@@ -84,7 +87,9 @@ static unsigned long gmem_gone_runs(struct inode *inode, pgoff_t start,
 		start = gone_last + 1;
 		while (gmem_next_run(inode, gone_start, gone_last, &run)) {
 			gone_start = run.last + 1;
-			if (!run.shared)
+			if (!run.shared &&
+			    !gmem_is_private_listened_to(inode, run.start,
+							 run.last))
 				continue;
 			if (runs)
 				runs[nr] = run;
@@ -118,7 +123,7 @@ static int gmem_populate_gone(struct inode *inode, const struct gmem_event *even
 	return 0;
 }
 
-/* Bring shared pages back; nothing has changed when it fails. */
+/* Bring pages back; nothing has changed when it fails. */
 static int gmem_memslot_return(struct inode *inode, struct ma_state *mas,
 			       pgoff_t start, pgoff_t last)
 {

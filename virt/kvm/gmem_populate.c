@@ -42,6 +42,15 @@ static struct folio *gmem_next_marked(struct inode *inode, unsigned long *index,
 	return new;
 }
 
+/* Whether the change in progress gave memory to the page. */
+bool gmem_is_new(struct inode *inode, pgoff_t index)
+{
+	struct xarray *pages = &inode->i_mapping->i_pages;
+
+	return xa_get_mark(pages, index, GMEM_MARK_NEW) ||
+	       xa_get_mark(pages, index, GMEM_MARK_INIT);
+}
+
 void gmem_clear_folio(struct folio *folio)
 {
 	unsigned long i;
@@ -72,8 +81,8 @@ static void gmem_clear_marks(struct inode *inode, pgoff_t index)
 }
 
 /*
- * Initialize a folio that just appeared, and report it to the listeners when it
- * is shared. The invalidate lock is held in any mode and the folio is locked and
+ * Initialize a folio that just appeared, and report it to the listeners whom it
+ * concerns. The invalidate lock is held in any mode and the folio is locked and
  * not uptodate. On failure it stays so, and the next user tries again.
  */
 int gmem_populate_folio(struct inode *inode, struct folio *folio)
@@ -81,7 +90,7 @@ int gmem_populate_folio(struct inode *inode, struct folio *folio)
 	struct gmem_run run = {
 		.start = folio->index,
 		.last = folio_next_index(folio) - 1,
-		.shared = true,
+		.shared = kvm_gmem_is_shared_mem(inode, folio->index),
 	};
 	struct gmem_event event = {
 		.inode = inode,
@@ -99,7 +108,8 @@ int gmem_populate_folio(struct inode *inode, struct folio *folio)
 	gmem_clear_folio(folio);
 
 	report = kvm_gmem_is_convertible(inode) &&
-		 kvm_gmem_is_shared_mem(inode, folio->index) &&
+		 (run.shared ||
+		  gmem_is_private_listened_to(inode, run.start, run.last)) &&
 		 !gmem_next_gone(inode, run.start, run.last, &gone, &gone);
 	if (report) {
 		ret = gmem_event_prepare(&event);

@@ -52,9 +52,9 @@ static void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
 	pgoff_t index, next = run->start;
 
 	/* Runs of state are maximal; runs of PFNs are an accident. */
-	while (run->shared && next <= run->last &&
-	       gmem_next_pfn_run(b->inode, next, run->last, false, &index, &pfn,
-				 &nr_pages)) {
+	while ((run->shared || gmem_binding_maps_all(b)) && next <= run->last &&
+	       gmem_next_pfn_run(b->inode, next, run->last, GMEM_MEMORY_READY,
+				 &index, &pfn, &nr_pages)) {
 		if (index != next) {
 			run->last = (next == run->start ? index : next) - 1;
 			break;

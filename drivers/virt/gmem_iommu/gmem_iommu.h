@@ -34,6 +34,7 @@
  * @ictx: The iommufd context, referenced
  * @iova: Where the range is bound
  * @prot: IOMMU_READ, IOMMU_WRITE
+ * @policy: enum gmem_iommu_policy
  * @max_leaf_size: Largest IOMMU leaf, 0 if user space set no limit
  * @dead: The range is not mirrored any more and never will be: the guest_memfd
  *	was released, or the area unmapped. Set once.
@@ -54,6 +55,7 @@ struct gmem_binding {
 	struct iommufd_ctx *ictx;
 	unsigned long iova;
 	int prot;
+	u32 policy;
 	u64 max_leaf_size;
 	bool dead;
 	wait_queue_head_t wait;
@@ -70,6 +72,12 @@ struct gmem_binding {
 static inline unsigned long gmem_binding_nr_pages(const struct gmem_binding *b)
 {
 	return b->listener.last - b->listener.start + 1;
+}
+
+/* Whether pages are mapped for having memory, in any state. */
+static inline bool gmem_binding_maps_all(const struct gmem_binding *b)
+{
+	return b->policy == GMEM_IOMMU_POLICY_ALL;
 }
 
 static inline unsigned long gmem_binding_max_leaf(const struct gmem_binding *b)

@@ -80,6 +80,7 @@ static int gmem_iommu_get_info(void __user *uarg)
 	info = (struct gmem_iommu_info) {
 		.size = info.size,
 		.abi_version = GMEM_IOMMU_ABI_VERSION,
+		.features = GMEM_IOMMU_FEATURE_POLICY_ALL,
 		.max_leaf_size = GMEM_IOMMU_MAX_LEAF_SIZE,
 		.max_query_runs = GMEM_IOMMU_MAX_QUERY_RUNS,
 	};
@@ -91,7 +92,7 @@ static int gmem_iommu_check_bind(const struct gmem_iommu_bind *args)
 	u64 end;
 
 	if (args->flags & ~GMEM_IOMMU_BIND_FLAGS || args->__reserved ||
-	    args->policy != GMEM_IOMMU_POLICY_SHARED_ONLY)
+	    args->policy > GMEM_IOMMU_POLICY_ALL)
 		return -EOPNOTSUPP;
 	if (!(args->flags & (GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE)))
 		return -EINVAL;

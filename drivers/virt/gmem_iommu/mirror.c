@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The mirror: keeps the IOMMU mappings of a binding equal to the shared pages of
- * its range that have memory.
+ * its range that have memory, or with GMEM_IOMMU_POLICY_ALL to all that have.
  *
  * There are two ways in. As a listener of guest_memfd it follows changes: prepare
  * takes the ext mutex and makes the page tables, invalidate and populate update
@@ -32,13 +32,13 @@ static struct gmem_binding *to_binding(struct gmem_listener *listener)
  * run of the ext object; *@index advances to the page after the run.
  */
 static bool gmem_mirror_next_pfns(struct gmem_binding *b, pgoff_t *index,
-				  pgoff_t last, bool pending,
+				  pgoff_t last, enum gmem_memory which,
 				  struct iommufd_ext_run *run)
 {
 	pgoff_t first;
 
 	if (*index > last ||
-	    !gmem_next_pfn_run(b->inode, *index, last, pending, &first,
+	    !gmem_next_pfn_run(b->inode, *index, last, which, &first,
 			       &run->pfn, &run->nr))
 		return false;
 	run->index = first - b->listener.start;
@@ -46,17 +46,58 @@ static bool gmem_mirror_next_pfns(struct gmem_binding *b, pgoff_t *index,
 	return true;
 }
 
-/* Make the page tables for one run that becomes shared. */
+/* Whether memory appears in the run that is to be mapped. */
+static bool gmem_mirror_maps(const struct gmem_binding *b,
+			     const struct gmem_event *event,
+			     const struct gmem_run *run)
+{
+	switch (event->reason) {
+	case GMEM_POPULATE:
+	case GMEM_MEMSLOT_CREATE:
+		return run->shared || gmem_binding_maps_all(b);
+	default:
+		return run->shared;
+	}
+}
+
+/* Whether the run is to be unmapped. */
+static bool gmem_mirror_unmaps(const struct gmem_binding *b,
+			       const struct gmem_event *event,
+			       const struct gmem_run *run)
+{
+	switch (event->reason) {
+	case GMEM_POPULATE:
+	case GMEM_MEMSLOT_CREATE:
+		return false;
+	case GMEM_CONVERT:
+		return !run->shared && !gmem_binding_maps_all(b);
+	default:
+		return !run->shared;
+	}
+}
+
+/* What to map of a run. What was mapped as private memory is there already. */
+static enum gmem_memory gmem_mirror_which(const struct gmem_binding *b,
+					  const struct gmem_event *event)
+{
+	return event->reason == GMEM_CONVERT && gmem_binding_maps_all(b) ?
+		       GMEM_MEMORY_NEW : GMEM_MEMORY_READY;
+}
+
+/* Make the page tables for one run that is to be mapped. */
 static int gmem_mirror_prepare_map(struct gmem_binding *b, pgoff_t start,
 				   pgoff_t last, struct gmem_event *event)
 {
-	bool pending = event->reason == GMEM_POPULATE ||
-		       event->reason == GMEM_MEMSLOT_CREATE;
+	enum gmem_memory which = gmem_mirror_which(b, event);
 	struct iommufd_ext_run run;
 	pgoff_t index = start;
 	int ret;
 
-	while (gmem_mirror_next_pfns(b, &index, last, pending, &run)) {
+	if (event->reason == GMEM_POPULATE ||
+	    event->reason == GMEM_MEMSLOT_CREATE)
+		which = GMEM_MEMORY_PENDING;
+
+	while (gmem_mirror_next_pfns(b, &index, last, which, &run)) {
 		ret = iommufd_ext_prepare_map(b->ext, &run);
 		if (ret) {
 			event->error_index = b->listener.start + run.index;
@@ -66,12 +107,18 @@ static int gmem_mirror_prepare_map(struct gmem_binding *b, pgoff_t start,
 	return 0;
 }
 
-static int gmem_mirror_prepare_run(struct gmem_binding *b, pgoff_t start,
-				   pgoff_t last, bool shared,
+static int gmem_mirror_prepare_run(struct gmem_binding *b,
+				   const struct gmem_run *run,
 				   struct gmem_event *event)
 {
-	if (shared)
+	pgoff_t start = run->start, last = run->last;
+
+	if (!gmem_listener_clip(&b->listener, &start, &last))
+		return 0;
+	if (gmem_mirror_maps(b, event, run))
 		return gmem_mirror_prepare_map(b, start, last, event);
+	if (!gmem_mirror_unmaps(b, event, run))
+		return 0;
 
 	event->error_index = start;
 	return iommufd_ext_prepare_unmap(b->ext, start - b->listener.start,
@@ -109,13 +156,7 @@ static int gmem_mirror_prepare(struct gmem_listener *listener,
 	iommufd_ext_join(b->ext, &leader->txn);
 
 	for (i = 0; i < event->nr_runs; i++) {
-		pgoff_t start = event->runs[i].start;
-		pgoff_t last = event->runs[i].last;
-
-		if (!gmem_listener_clip(listener, &start, &last))
-			continue;
-		ret = gmem_mirror_prepare_run(b, start, last,
-					      event->runs[i].shared, event);
+		ret = gmem_mirror_prepare_run(b, &event->runs[i], event);
 		if (ret) {
 			b->refusals++;
 			list_del(&b->joined);
@@ -137,7 +178,7 @@ static void gmem_mirror_abort(struct gmem_listener *listener,
 	iommufd_ext_unlock(b->ext);
 }
 
-/* Unmap what is not shared any more. */
+/* Unmap what is not to be reached any more. */
 static u64 gmem_mirror_unmap_runs(struct gmem_binding *b,
 				  const struct gmem_event *event,
 				  void (*unmap)(struct iommufd_ext *ext,
@@ -151,7 +192,7 @@ static u64 gmem_mirror_unmap_runs(struct gmem_binding *b,
 		pgoff_t start = event->runs[i].start;
 		pgoff_t last = event->runs[i].last;
 
-		if (event->runs[i].shared ||
+		if (!gmem_mirror_unmaps(b, event, &event->runs[i]) ||
 		    !gmem_listener_clip(&b->listener, &start, &last))
 			continue;
 		unmap(b->ext, start - b->listener.start, last - start + 1);
@@ -231,6 +272,7 @@ static void gmem_mirror_invalidate(struct gmem_listener *listener,
 static u64 gmem_mirror_map_runs(struct gmem_binding *b,
 				const struct gmem_event *event)
 {
+	enum gmem_memory which = gmem_mirror_which(b, event);
 	struct iommufd_ext_run run;
 	unsigned long i;
 	u64 nr = 0;
@@ -239,10 +281,10 @@ static u64 gmem_mirror_map_runs(struct gmem_binding *b,
 		pgoff_t start = event->runs[i].start;
 		pgoff_t last = event->runs[i].last;
 
-		if (!event->runs[i].shared ||
+		if (!gmem_mirror_maps(b, event, &event->runs[i]) ||
 		    !gmem_listener_clip(&b->listener, &start, &last))
 			continue;
-		while (gmem_mirror_next_pfns(b, &start, last, false, &run)) {
+		while (gmem_mirror_next_pfns(b, &start, last, which, &run)) {
 			iommufd_ext_map_run(b->ext, &run);
 			nr += run.nr;
 		}
@@ -316,9 +358,14 @@ static bool gmem_mirror_next_run(void *priv, unsigned long index,
 	if (READ_ONCE(b->dead))
 		return false;
 
+	if (gmem_binding_maps_all(b))
+		return gmem_mirror_next_pfns(b, &start, end, GMEM_MEMORY_READY,
+					     run);
+
 	while (gmem_next_run(b->inode, start, end, &state)) {
 		if (state.shared &&
-		    gmem_mirror_next_pfns(b, &start, state.last, false, run))
+		    gmem_mirror_next_pfns(b, &start, state.last,
+					  GMEM_MEMORY_READY, run))
 			return true;
 		start = state.last + 1;
 	}
@@ -356,6 +403,8 @@ static struct gmem_binding *gmem_binding_alloc(struct inode *inode,
 	b->prot = (args->flags & GMEM_IOMMU_BIND_READ ? IOMMU_READ : 0) |
 		  (args->flags & GMEM_IOMMU_BIND_WRITE ? IOMMU_WRITE : 0);
 	b->iova = args->iova;
+	b->policy = args->policy;
+	b->listener.any_state = gmem_binding_maps_all(b);
 	b->max_leaf_size = args->max_leaf_size;
 	init_waitqueue_head(&b->wait);
 
@@ -411,6 +460,12 @@ struct gmem_binding *gmem_mirror_bind(struct file *gmem,
 	inode = gmem_inode_get(gmem);
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
+
+	if (args->policy == GMEM_IOMMU_POLICY_ALL &&
+	    !gmem_protects_private(inode)) {
+		iput(inode);
+		return ERR_PTR(-EOPNOTSUPP);
+	}
 
 	b = gmem_binding_alloc(inode, ictx, args);
 	if (IS_ERR(b)) {

@@ -30,10 +30,19 @@ enum {
 };
 
 /**
+ * enum gmem_iommu_features - Bits of struct gmem_iommu_info::features
+ * @GMEM_IOMMU_FEATURE_POLICY_ALL: GMEM_IOMMU_POLICY_ALL can be asked for; whether it
+ *	is granted depends on the type of VM
+ */
+enum gmem_iommu_features {
+	GMEM_IOMMU_FEATURE_POLICY_ALL = 1 << 0,
+};
+
+/**
  * struct gmem_iommu_info - ioctl(GMEM_IOMMU_GET_INFO), on /dev/gmem_iommu
  * @size: sizeof(struct gmem_iommu_info)
  * @abi_version: Out: GMEM_IOMMU_ABI_VERSION of the kernel
- * @features: Out: GMEM_IOMMU_FEATURE_* bits
+ * @features: Out: mask of enum gmem_iommu_features
  * @max_leaf_size: Out: largest IOMMU leaf that a binding uses, in bytes
  * @max_query_runs: Out: most runs that one GMEM_IOMMU_QUERY_RUNS returns
  * @__reserved: Out: 0
@@ -64,10 +73,15 @@ enum gmem_iommu_bind_flags {
 
 /**
  * enum gmem_iommu_policy - What of a binding is mapped
- * @GMEM_IOMMU_POLICY_SHARED_ONLY: Exactly the shared pages
+ * @GMEM_IOMMU_POLICY_SHARED_ONLY: Exactly the shared pages that have memory
+ * @GMEM_IOMMU_POLICY_ALL: All pages that have memory. Conversions change nothing in
+ *	page tables; pages are unmapped when they lose their memory or their memslot,
+ *	or are broken. EOPNOTSUPP unless the hardware keeps devices off private pages
+ *	of this type of VM, as that of SNP does.
  */
 enum gmem_iommu_policy {
 	GMEM_IOMMU_POLICY_SHARED_ONLY = 0,
+	GMEM_IOMMU_POLICY_ALL = 1,
 };
 
 /**
@@ -95,10 +109,10 @@ enum gmem_iommu_policy {
  * not an iommufd, not convertible, unaligned, beyond the file, a reserved IOVA,
  * no protection, a bad @max_leaf_size, a @size that is too small; E2BIG; EFAULT;
  * ENOENT: no such IOAS; EEXIST: the IOVA range is in use; EOVERFLOW: a range
- * that wraps; EOPNOTSUPP: unknown flag or policy, non-zero reserved field, or a
- * domain of the IOAS that cannot be mirrored; ENOSPC: no IOVA is free;
- * EHWPOISON: a shared page is broken; EMFILE, ENFILE: no file descriptor is free;
- * EINTR; ENOMEM.
+ * that wraps; EOPNOTSUPP: unknown flag or policy, non-zero reserved field, a policy
+ * that the type of VM does not allow, or a domain of the IOAS that cannot be
+ * mirrored; ENOSPC: no IOVA is free; EHWPOISON: a shared page is broken; EMFILE,
+ * ENFILE: no file descriptor is free; EINTR; ENOMEM.
  */
 struct gmem_iommu_bind {
 	__u32 size;
@@ -123,7 +137,7 @@ struct gmem_iommu_bind {
  * @GMEM_IOMMU_RUN_SHARED: The run is shared; otherwise it is private
  * @GMEM_IOMMU_RUN_MAPPED: Every page of the run is mapped in the domains of the
  *	binding, or will be in the first one. Not set on shared pages whose
- *	memory was punched, and on private pages.
+ *	memory was punched, and with GMEM_IOMMU_POLICY_SHARED_ONLY on private pages.
  */
 enum gmem_iommu_run_flags {
 	GMEM_IOMMU_RUN_SHARED = 1 << 0,

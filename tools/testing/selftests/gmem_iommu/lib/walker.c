@@ -241,6 +241,14 @@ long walker_count(const char *bdf, __u64 iova, size_t npages)
 	return ret ? ret : count;
 }
 
+int walker_permissions(const char *bdf, __u64 iova)
+{
+	__u64 entry;
+	int ret;
+
+	ret = walk(bdf, iova, &entry, 1);
+	return ret ? ret : (int)(entry & ENTRY_RW);
+}
 
 struct leaf_count {
 	__u64 first;

@@ -42,6 +42,9 @@ const char *walker_check(const char *bdf, __u64 iova, const __u8 *model,
 /* Pages that translate in a range, -errno on error. */
 long walker_count(const char *bdf, __u64 iova, size_t npages);
 
+/* What devices may do with a page: 1 read, 2 write, 3 both; 0 nothing; or -errno. */
+int walker_permissions(const char *bdf, __u64 iova);
+
 /* Leaves of exactly @leaf_pages pages that touch a range, -errno on error. */
 long walker_count_leaves(const char *bdf, __u64 iova, size_t npages,
 			 size_t leaf_pages);
