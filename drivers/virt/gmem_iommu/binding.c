@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/poll.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -44,9 +45,17 @@ static unsigned long gmem_binding_leaf_size(struct gmem_binding *b, pgoff_t inde
 	return PAGE_SIZE;
 }
 
-/* Clip a run of state at the end of the memory that starts it, or of the hole. */
-static void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
-				  struct gmem_iommu_run *urun)
+/**
+ * gmem_binding_fill_run - Describe a run for user space
+ * @b: Binding
+ * @run: Run of gmem_next_run(); clipped at the end of the memory that starts it, or
+ *	of the hole
+ * @urun: Out: the clipped run
+ *
+ * Context: gmem_lock_shared() is held.
+ */
+void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
+			   struct gmem_iommu_run *urun)
 {
 	unsigned long pfn, nr_pages, leaf_size = 0;
 	pgoff_t index, next = run->start;
@@ -133,22 +142,22 @@ static int gmem_binding_query_runs(struct gmem_binding *b, void __user *uarg)
 	return ret;
 }
 
-static int gmem_binding_get_stats(struct gmem_binding *b, void __user *uarg)
+/**
+ * gmem_binding_read_stats - Read all counters at one time
+ * @b: Binding
+ * @stats: Where to store them; its size is kept
+ *
+ * Context: Process context; takes the ext mutex.
+ */
+void gmem_binding_read_stats(struct gmem_binding *b,
+			     struct gmem_iommu_stats *stats)
 {
 	struct iommufd_ext_stats ext_stats;
-	struct gmem_iommu_stats stats;
-	int ret;
-
-	ret = gmem_iommu_copy_args(&stats, sizeof(stats), sizeof(stats), uarg);
-	if (ret)
-		return ret;
-	if (stats.flags)
-		return -EOPNOTSUPP;
 
 	iommufd_ext_lock(b->ext, NULL);
 	iommufd_ext_get_stats(b->ext, &ext_stats);
-	stats = (struct gmem_iommu_stats) {
-		.size = stats.size,
+	*stats = (struct gmem_iommu_stats) {
+		.size = stats->size,
 		.conversions = b->conversions,
 		.aborts = b->aborts,
 		.mapped_pages = ext_stats.mapped,
@@ -162,6 +171,20 @@ static int gmem_binding_get_stats(struct gmem_binding *b, void __user *uarg)
 		.max_ns = b->max_ns,
 	};
 	iommufd_ext_unlock(b->ext);
+}
+
+static int gmem_binding_get_stats(struct gmem_binding *b, void __user *uarg)
+{
+	struct gmem_iommu_stats stats;
+	int ret;
+
+	ret = gmem_iommu_copy_args(&stats, sizeof(stats), sizeof(stats), uarg);
+	if (ret)
+		return ret;
+	if (stats.flags)
+		return -EOPNOTSUPP;
+
+	gmem_binding_read_stats(b, &stats);
 	return gmem_iommu_return_args(&stats, sizeof(stats), uarg);
 }
 
@@ -189,6 +212,13 @@ static __poll_t gmem_binding_poll(struct file *file, poll_table *wait)
 	return READ_ONCE(b->dead) ? EPOLLHUP | EPOLLERR : 0;
 }
 
+static void gmem_binding_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	struct gmem_binding *b = file->private_data;
+
+	seq_printf(m, "gmem-iommu-id:\t%d\n", b->id);
+}
+
 static int gmem_binding_release(struct inode *inode, struct file *file)
 {
 	gmem_mirror_unbind(file->private_data);
@@ -201,4 +231,5 @@ const struct file_operations gmem_binding_fops = {
 	.compat_ioctl = compat_ptr_ioctl,
 	.poll = gmem_binding_poll,
 	.release = gmem_binding_release,
+	.show_fdinfo = gmem_binding_show_fdinfo,
 };

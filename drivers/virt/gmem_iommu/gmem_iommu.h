@@ -5,6 +5,7 @@
  *   main.c     the device node, and the ioctls that create a binding
  *   binding.c  the file descriptor of a binding: what user space sees of it
  *   mirror.c   the binding at work: listener of guest_memfd, provider of iommufd
+ *   debugfs.c  what others than its owner see of a binding
  *
  * A binding is made of a listener and an ext object, and holds two references:
  * the inode of the guest_memfd, because its file would pin the VM, and the
@@ -39,12 +40,15 @@
  * @dead: The range is not mirrored any more and never will be: the guest_memfd
  *	was released, or the area unmapped. Set once.
  * @wait: Woken when @dead is set
+ * @id: Number of the binding, in debugfs and in fdinfo
+ * @debugfs: Its file there
  * @conversions: Under the ext mutex: committed conversions
  * @joined: Under the ext mutex: on gmem_event::joined
  * @txn: Under the ext mutex: of the event that this binding is the first of
  * @nr_pages: Under the ext mutex: what the event did in this phase
  * @aborts: Under the ext mutex: prepared and abandoned conversions
  * @refusals: Under the ext mutex: changes that this binding could not prepare
+ * @traced: Under the ext mutex: counters of @ext that tracepoints have told of
  * @total_ns: Under the ext mutex: time that changes spent in the mirror
  * @max_ns: Under the ext mutex: the longest of them
  */
@@ -59,9 +63,12 @@ struct gmem_binding {
 	u64 max_leaf_size;
 	bool dead;
 	wait_queue_head_t wait;
+	int id;
+	struct dentry *debugfs;
 	u64 conversions;
 	u64 aborts;
 	u64 refusals;
+	struct iommufd_ext_stats traced;
 	u64 total_ns;
 	u64 max_ns;
 	struct list_head joined;
@@ -95,6 +102,16 @@ int gmem_iommu_return_args(const void *args, size_t ksize, void __user *uarg);
 /* binding.c */
 extern const struct file_operations gmem_binding_fops;
 void gmem_binding_set_dead(struct gmem_binding *b);
+void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
+			   struct gmem_iommu_run *urun);
+void gmem_binding_read_stats(struct gmem_binding *b,
+			     struct gmem_iommu_stats *stats);
+
+/* debugfs.c */
+void gmem_debugfs_init(void);
+void gmem_debugfs_exit(void);
+void gmem_debugfs_add(struct gmem_binding *b);
+void gmem_debugfs_remove(struct gmem_binding *b);
 
 /* mirror.c */
 struct gmem_binding *gmem_mirror_bind(struct file *gmem,

@@ -203,7 +203,25 @@ static struct miscdevice gmem_iommu_misc = {
 	.fops = &gmem_iommu_fops,
 	.mode = 0666,
 };
-module_misc_device(gmem_iommu_misc);
+
+static int __init gmem_iommu_init(void)
+{
+	int ret;
+
+	gmem_debugfs_init();
+	ret = misc_register(&gmem_iommu_misc);
+	if (ret)
+		gmem_debugfs_exit();
+	return ret;
+}
+module_init(gmem_iommu_init);
+
+static void __exit gmem_iommu_exit(void)
+{
+	misc_deregister(&gmem_iommu_misc);
+	gmem_debugfs_exit();
+}
+module_exit(gmem_iommu_exit);
 
 MODULE_IMPORT_NS("GUEST_MEMFD");
 MODULE_IMPORT_NS("IOMMUFD");

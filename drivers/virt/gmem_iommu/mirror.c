@@ -13,6 +13,7 @@
  * kept here are counters.
  */
 #include <linux/fs.h>
+#include <linux/idr.h>
 #include <linux/iommu.h>
 #include <linux/ktime.h>
 #include <linux/slab.h>
@@ -21,6 +22,8 @@
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
+
+static DEFINE_IDA(gmem_binding_ids);
 
 static struct gmem_binding *to_binding(struct gmem_listener *listener)
 {
@@ -138,6 +141,29 @@ static void gmem_mirror_join(struct gmem_binding *b, struct gmem_event *event)
 	list_add_tail(&b->joined, &event->joined);
 }
 
+/* What the page tables went through since the last call. */
+static struct iommufd_ext_stats gmem_mirror_new_stats(struct gmem_binding *b)
+{
+	struct iommufd_ext_stats now, before = b->traced;
+
+	iommufd_ext_get_stats(b->ext, &now);
+	b->traced = now;
+	now.cuts -= before.cuts;
+	now.merges -= before.merges;
+	now.failures -= before.failures;
+	return now;
+}
+
+static void gmem_mirror_trace_cut(struct gmem_binding *b,
+				  const struct gmem_event *event, int ret,
+				  u64 began)
+{
+	u64 cuts = gmem_mirror_new_stats(b).cuts;
+
+	if (cuts || ret)
+		trace_gmem_iommu_cut(b, event, cuts, ret, ktime_get_ns() - began);
+}
+
 /*
  * The lock comes first: events that hold the invalidate lock shared meet here.
  * The transaction is that of the leader, who has been locked before.
@@ -146,26 +172,27 @@ static int gmem_mirror_prepare(struct gmem_listener *listener,
 			       struct gmem_event *event)
 {
 	struct gmem_binding *b = to_binding(listener);
+	u64 began = ktime_get_ns();
 	struct gmem_binding *leader;
 	unsigned long i;
-	int ret;
+	int ret = 0;
 
 	leader = list_empty(&event->joined) ? b : gmem_mirror_leader(event);
 	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
 	gmem_mirror_join(b, event);
 	iommufd_ext_join(b->ext, &leader->txn);
 
-	for (i = 0; i < event->nr_runs; i++) {
+	for (i = 0; !ret && i < event->nr_runs; i++) {
 		ret = gmem_mirror_prepare_run(b, &event->runs[i], event);
-		if (ret) {
-			b->refusals++;
-			list_del(&b->joined);
-			iommufd_ext_unlock(b->ext);
-			return ret;
-		}
 		cond_resched();
 	}
-	return 0;
+	gmem_mirror_trace_cut(b, event, ret, began);
+	if (ret) {
+		b->refusals++;
+		list_del(&b->joined);
+		iommufd_ext_unlock(b->ext);
+	}
+	return ret;
 }
 
 static void gmem_mirror_abort(struct gmem_listener *listener,
@@ -225,7 +252,7 @@ static void gmem_mirror_unmap_all(struct gmem_binding *leader,
 		if (!b->nr_pages)
 			continue;
 		gmem_mirror_account(b, began);
-		trace_gmem_iommu_unmap(b, event, b->nr_pages,
+		trace_gmem_iommu_unmap(b, event, b->nr_pages, 0,
 				       ktime_get_ns() - began);
 	}
 }
@@ -242,7 +269,8 @@ static void gmem_mirror_revoke(struct gmem_binding *b,
 	iommufd_ext_join(b->ext, &b->txn);
 	nr = gmem_mirror_unmap_runs(b, event, iommufd_ext_revoke_range);
 	iommufd_ext_sync(&b->txn);
-	trace_gmem_iommu_unmap(b, event, nr, ktime_get_ns() - began);
+	gmem_mirror_trace_cut(b, event, 0, began);
+	trace_gmem_iommu_unmap(b, event, nr, 0, ktime_get_ns() - began);
 	iommufd_ext_unlock(b->ext);
 }
 
@@ -292,6 +320,18 @@ static u64 gmem_mirror_map_runs(struct gmem_binding *b,
 	return nr;
 }
 
+/* A domain that refuses what it has promised is broken, and the page is not there. */
+static void gmem_mirror_trace_map(struct gmem_binding *b,
+				  const struct gmem_event *event, u64 began)
+{
+	struct iommufd_ext_stats new = gmem_mirror_new_stats(b);
+	u64 ns = ktime_get_ns() - began;
+
+	if (new.merges)
+		trace_gmem_iommu_merge(b, event, new.merges, 0, ns);
+	trace_gmem_iommu_map(b, event, b->nr_pages, new.failures ? -EIO : 0, ns);
+}
+
 static void gmem_mirror_map_all(struct gmem_binding *leader,
 				const struct gmem_event *event)
 {
@@ -306,8 +346,7 @@ static void gmem_mirror_map_all(struct gmem_binding *leader,
 		if (!b->nr_pages)
 			continue;
 		gmem_mirror_account(b, began);
-		trace_gmem_iommu_map(b, event, b->nr_pages,
-				     ktime_get_ns() - began);
+		gmem_mirror_trace_map(b, event, began);
 	}
 }
 
@@ -393,9 +432,17 @@ static struct gmem_binding *gmem_binding_alloc(struct inode *inode,
 {
 	struct gmem_binding *b;
 
+	int ret;
+
 	b = kzalloc_obj(*b, GFP_KERNEL_ACCOUNT);
 	if (!b)
 		return ERR_PTR(-ENOMEM);
+
+	b->id = ida_alloc(&gmem_binding_ids, GFP_KERNEL_ACCOUNT);
+	if (b->id < 0) {
+		ret = b->id;
+		goto err_free;
+	}
 
 	b->listener.ops = &gmem_mirror_listener_ops;
 	b->listener.start = args->offset >> PAGE_SHIFT;
@@ -413,16 +460,20 @@ static struct gmem_binding *gmem_binding_alloc(struct inode *inode,
 				   b->prot & IOMMU_WRITE,
 				   gmem_binding_max_leaf(b));
 	if (IS_ERR(b->ext)) {
-		int ret = PTR_ERR(b->ext);
-
-		kfree(b);
-		return ERR_PTR(ret);
+		ret = PTR_ERR(b->ext);
+		goto err_free_id;
 	}
 
 	b->inode = inode;
 	iommufd_ctx_get(ictx);
 	b->ictx = ictx;
 	return b;
+
+err_free_id:
+	ida_free(&gmem_binding_ids, b->id);
+err_free:
+	kfree(b);
+	return ERR_PTR(ret);
 }
 
 static void gmem_binding_free(struct gmem_binding *b)
@@ -430,6 +481,7 @@ static void gmem_binding_free(struct gmem_binding *b)
 	iommufd_ext_put(b->ext);
 	iommufd_ctx_put(b->ictx);
 	iput(b->inode);
+	ida_free(&gmem_binding_ids, b->id);
 	kfree(b);
 }
 
@@ -486,6 +538,7 @@ struct gmem_binding *gmem_mirror_bind(struct file *gmem,
 	if (ret)
 		goto err_unmap;
 
+	gmem_debugfs_add(b);
 	trace_gmem_iommu_bind(b);
 	return b;
 
@@ -509,6 +562,7 @@ err_free:
 void gmem_mirror_unbind(struct gmem_binding *b)
 {
 	trace_gmem_iommu_unbind(b);
+	gmem_debugfs_remove(b);
 	iommufd_ext_unmap(b->ext);
 	gmem_listener_unregister(b->inode, &b->listener);
 	gmem_binding_free(b);

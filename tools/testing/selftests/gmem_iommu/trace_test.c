@@ -24,7 +24,7 @@
 #define NPAGES		32
 #define SEED		0x5eed5000
 #define MAX_EVENTS	16
-#define EVENT_LEN	160
+#define EVENT_LEN	192
 
 /**
  * struct events - What was traced since the last look
@@ -173,7 +173,7 @@ TEST_F(trace, U5_to_private_and_back)
 	expect_event(_metadata, &self->s, 1, "gmem_convert_decided",
 		     "runs 1 pages 0x5-0x7 first to-private");
 	expect_event(_metadata, &self->s, 2, "gmem_iommu_unmap",
-		     "convert pages 0x5-0x7 of binding iova 0x10003000: 3 pages in N ns");
+		     "convert pages 0x5-0x7 of binding iova 0x10003000: 3 pages shared->private, result 0 in N ns");
 	expect_event(_metadata, &self->s, 3, "gmem_convert_commit",
 		     "runs 1 pages 0x5-0x7 first to-private");
 
@@ -185,7 +185,7 @@ TEST_F(trace, U5_to_private_and_back)
 	expect_event(_metadata, &self->s, 1, "gmem_convert_decided",
 		     "runs 1 pages 0x5-0x6 first to-shared");
 	expect_event(_metadata, &self->s, 2, "gmem_iommu_map",
-		     "convert pages 0x5-0x6 of binding iova 0x10003000: 2 pages in N ns");
+		     "convert pages 0x5-0x6 of binding iova 0x10003000: 2 pages private->shared, result 0 in N ns");
 	expect_event(_metadata, &self->s, 3, "gmem_convert_commit",
 		     "runs 1 pages 0x5-0x6 first to-shared");
 
@@ -220,9 +220,9 @@ TEST_F(trace, U5_vector_of_both_directions)
 	expect_event(_metadata, &self->s, 1, "gmem_convert_decided",
 		     "runs 3 pages 0x2-0x17 first to-private");
 	expect_event(_metadata, &self->s, 2, "gmem_iommu_unmap",
-		     "convert pages 0x2-0x17 of binding iova 0x10003000: 3 pages in N ns");
+		     "convert pages 0x2-0x17 of binding iova 0x10003000: 3 pages shared->private, result 0 in N ns");
 	expect_event(_metadata, &self->s, 3, "gmem_iommu_map",
-		     "convert pages 0x2-0x17 of binding iova 0x10003000: 4 pages in N ns");
+		     "convert pages 0x2-0x17 of binding iova 0x10003000: 4 pages private->shared, result 0 in N ns");
 	expect_event(_metadata, &self->s, 4, "gmem_convert_commit",
 		     "runs 3 pages 0x2-0x17 first to-private");
 }
@@ -263,14 +263,14 @@ TEST_F(trace, C12_U5_reasons)
 	read_events(_metadata, &self->s);
 	EXPECT_EQ(1, self->s.events.nr);
 	expect_event(_metadata, &self->s, 0, "gmem_iommu_unmap",
-		     "truncate pages 0x7-0x8 of binding iova 0x10003000: 2 pages in N ns");
+		     "truncate pages 0x7-0x8 of binding iova 0x10003000: 2 pages present->hole, result 0 in N ns");
 
 	ASSERT_EQ(0, gmem_allocate(env->vm.gmem_fd, 7 * GMEM_PAGE_SIZE,
 				   GMEM_PAGE_SIZE));
 	read_events(_metadata, &self->s);
 	EXPECT_EQ(1, self->s.events.nr);
 	expect_event(_metadata, &self->s, 0, "gmem_iommu_map",
-		     "populate pages 0x7-0x7 of binding iova 0x10003000: 1 pages in N ns");
+		     "populate pages 0x7-0x7 of binding iova 0x10003000: 1 pages hole->present, result 0 in N ns");
 
 	ret = host_break(env_host(env, 3));
 	if (ret == -EINVAL)
@@ -287,13 +287,13 @@ TEST_F(trace, C12_U5_reasons)
 	read_events(_metadata, &self->s);
 	EXPECT_EQ(1, self->s.events.nr);
 	expect_event(_metadata, &self->s, 0, "gmem_iommu_unmap",
-		     "memslot-delete pages 0x0-0x1f of binding iova 0x10003000: 32 pages in N ns");
+		     "memslot-delete pages 0x0-0x1f of binding iova 0x10003000: 32 pages present->gone, result 0 in N ns");
 
 	gmem_vm_close_gmem(&env->vm);
 	read_events(_metadata, &self->s);
 	EXPECT_EQ(1, self->s.events.nr);
 	expect_event(_metadata, &self->s, 0, "gmem_iommu_unmap",
-		     "release pages 0x0-0x1f of binding iova 0x10003000: 32 pages in N ns");
+		     "release pages 0x0-0x1f of binding iova 0x10003000: 32 pages present->released, result 0 in N ns");
 }
 
 TEST_HARNESS_MAIN
