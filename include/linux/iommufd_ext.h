@@ -17,6 +17,12 @@
  * A provider that changes its set holds its own lock, in any mode, and then takes
  * the ext mutex with iommufd_ext_lock(). The mutex is held from the preparation
  * of a change to its end, so no domain can come or go in between.
+ *
+ * Nothing that a device wrote is forgotten by dirty tracking: a page that is dirty
+ * when it is taken back is reported by the next IOMMU_HWPT_GET_DIRTY_BITMAP, as
+ * if it were mapped still. In a domain with dirty tracking this costs one bit for
+ * each page of an area. When the area goes, or the domain, then they are gone,
+ * like those of other areas.
  */
 #ifndef __LINUX_IOMMUFD_EXT_H
 #define __LINUX_IOMMUFD_EXT_H

@@ -28,10 +28,19 @@
  *
  * As the PFNs cannot be read back for another domain or an access, an ext area
  * has no storage_domain and is never in the domains_itree.
+ *
+ * What a device wrote is not forgotten when the page is taken back. If the domain
+ * can track dirty pages then each (area, domain) pair has a bitmap of the pages
+ * that were dirty when their leaf was cleared. It is there from the beginning, so
+ * neither a change nor a revoke needs memory for it. The next reader of the
+ * dirty bits gets these pages as well, and clears them like those in the leaves.
  */
+#include <linux/bitmap.h>
+#include <linux/generic_pt/iommu.h>
 #include <linux/iommu.h>
 #include <linux/iommufd.h>
 #include <linux/iommufd_ext.h>
+#include <linux/iova_bitmap.h>
 #include <linux/list.h>
 #include <linux/log2.h>
 #include <linux/rwsem.h>
@@ -108,6 +117,8 @@ struct iommufd_ext_track {
 	struct iommufd_ext_domain *dom;
 	unsigned int max_leaf_lg2;
 	unsigned long end;
+	/* Pages of the area that are not mapped anymore, NULL without tracking */
+	unsigned long *dirty;
 };
 
 /*
@@ -215,18 +226,24 @@ static void ext_move_gathered(struct iommufd_ext_domain *from,
 }
 
 /* Returns -EINVAL if a leaf was left because it is not entirely in the range */
-static int ext_unmap_iova(struct iommufd_ext_domain *dom, unsigned long iova,
+static int ext_unmap_iova(struct iommufd_ext_track *track, unsigned long iova,
 			  unsigned long last_iova, bool free_tables,
 			  size_t *unmapped)
 {
+	struct pt_iommu_dirty_pages dirty = {
+		.iova = iopt_area_iova(track->area),
+		.bitmap = track->dirty,
+	};
 	int ret = 0;
 
 	while (true) {
 		unsigned long cur_last = min(last_iova, iova | (SZ_1G - 1));
 		int rc;
 
-		rc = iommu_unmap_sparse(dom->domain, iova, cur_last - iova + 1,
-					free_tables, &dom->gather, unmapped);
+		rc = iommu_unmap_sparse(track->dom->domain, iova,
+					cur_last - iova + 1, free_tables,
+					&track->dom->gather, unmapped,
+					track->dirty ? &dirty : NULL);
 		ret = ret ?: rc;
 		if (cur_last == last_iova)
 			return ret;
@@ -241,7 +258,7 @@ static void ext_unmap_area(struct iommufd_ext_track *track, bool free_tables)
 	struct iopt_area *area = track->area;
 	size_t unmapped = 0;
 
-	WARN_ON(ext_unmap_iova(track->dom, iopt_area_iova(area),
+	WARN_ON(ext_unmap_iova(track, iopt_area_iova(area),
 			       iopt_area_last_iova(area), free_tables,
 			       &unmapped));
 }
@@ -303,11 +320,12 @@ static void ext_unfill(struct iommufd_ext_track *track)
 	/* For the tables that no part of the above covers entirely */
 	WARN_ON(iommu_unmap_sparse(dom->domain, iopt_area_iova(area),
 				   iopt_area_length(area), true, &dom->gather,
-				   &unmapped));
+				   &unmapped, NULL));
 	ext_sync_gathered(dom);
 	ext_reset_mapped(dom);
 
 	list_del(&track->elm);
+	kvfree(track->dirty);
 	kfree(track);
 	ext_put_domain(dom);
 }
@@ -406,32 +424,43 @@ static int ext_map_batch(struct iommufd_ext *ext,
 	return ext_sync_mapped(track->dom);
 }
 
-static struct iommufd_ext_track *ext_track(struct iommufd_ext *ext,
-					   struct iopt_area *area,
-					   struct iommu_domain *domain)
+static struct iommufd_ext_track *ext_alloc_track(struct iommufd_ext *ext,
+						 struct iopt_area *area,
+						 struct iommu_domain *domain)
 {
 	struct iommufd_ext_track *track;
-	struct iommufd_ext_domain *dom;
-
-	if (WARN_ON(ext_find_track(ext, area, domain)))
-		return ERR_PTR(-EINVAL);
+	unsigned long npages = iopt_area_length(area) / PAGE_SIZE;
+	int rc;
 
 	track = kzalloc_obj(*track, GFP_KERNEL_ACCOUNT);
 	if (!track)
 		return ERR_PTR(-ENOMEM);
-	dom = ext_get_domain(ext, domain);
-	if (IS_ERR(dom)) {
-		kfree(track);
-		return ERR_CAST(dom);
-	}
 	track->area = area;
-	track->dom = dom;
 	track->end = iopt_area_index(area);
 	/* IOMMU_OPTION_HUGE_PAGES cannot change as long as there is a domain */
 	track->max_leaf_lg2 = area->iopt->disable_large_pages ?
 				      PAGE_SHIFT : ext->max_leaf_lg2;
-	list_add_tail(&track->elm, &ext->tracks);
+
+	if (domain->dirty_ops) {
+		track->dirty = kvcalloc(BITS_TO_LONGS(npages), sizeof(long),
+					GFP_KERNEL_ACCOUNT);
+		if (!track->dirty) {
+			rc = -ENOMEM;
+			goto err_free;
+		}
+	}
+
+	track->dom = ext_get_domain(ext, domain);
+	if (IS_ERR(track->dom)) {
+		rc = PTR_ERR(track->dom);
+		goto err_free;
+	}
 	return track;
+
+err_free:
+	kvfree(track->dirty);
+	kfree(track);
+	return ERR_PTR(rc);
 }
 
 static void ext_unfill_area(struct iommufd_ext *ext, struct iopt_area *area)
@@ -452,10 +481,14 @@ static int ext_fill_batch(struct iommufd_ext *ext, struct iopt_area *area,
 	int rc;
 
 	if (!*track) {
-		struct iommufd_ext_track *new = ext_track(ext, area, domain);
+		struct iommufd_ext_track *new;
 
+		if (WARN_ON(ext_find_track(ext, area, domain)))
+			return -EINVAL;
+		new = ext_alloc_track(ext, area, domain);
 		if (IS_ERR(new))
 			return PTR_ERR(new);
+		list_add_tail(&new->elm, &ext->tracks);
 		*track = new;
 	}
 
@@ -619,6 +652,63 @@ void iopt_ext_unfill_domains(struct iopt_area *area, struct iopt_pages *pages)
 	if (unmapped)
 		ext->ops->unmapped(ext->priv);
 	up_read(&ext->ops_rwsem);
+}
+
+/**
+ * iopt_ext_read_and_clear_dirty() - Read the dirty bits of what was unmapped
+ * @area: The area
+ * @pages: The ext pages of the area
+ * @domain: Domain to read
+ * @iova: First IOVA, within the area
+ * @length: Length, within the area
+ * @flags: IOMMU_DIRTY_NO_CLEAR or zero
+ * @dirty: Where to record them
+ *
+ * Adds the pages that were dirty when a change took them away to those that
+ * read_and_clear_dirty() finds in the page table. They are read once, unless
+ * IOMMU_DIRTY_NO_CLEAR, also if the pages are mapped again meanwhile. If the
+ * range has a part of a page only then the page stays dirty.
+ *
+ * Context: Holds the ext mutex. No page of the user's bitmap is faulted, see
+ * iova_bitmap_hold().
+ */
+void iopt_ext_read_and_clear_dirty(struct iopt_area *area,
+				   struct iopt_pages *pages,
+				   struct iommu_domain *domain,
+				   unsigned long iova, size_t length,
+				   unsigned long flags,
+				   struct iommu_dirty_bitmap *dirty)
+{
+	unsigned long area_iova = iopt_area_iova(area);
+	unsigned long first = iova - area_iova;
+	unsigned long end = first + length;
+	struct iommufd_ext_track *track;
+	unsigned long start_bit;
+	unsigned long end_bit;
+
+	lockdep_assert_held(&pages->mutex);
+
+	track = ext_find_track(pages->ext, area, domain);
+	if (!track || !track->dirty)
+		return;
+
+	start_bit = first / PAGE_SIZE;
+	for_each_set_bitrange_from(start_bit, end_bit, track->dirty,
+				   DIV_ROUND_UP(end, PAGE_SIZE)) {
+		unsigned long start = max(first, start_bit * PAGE_SIZE);
+		unsigned long stop = min(end, end_bit * PAGE_SIZE);
+
+		if (dirty->bitmap)
+			iova_bitmap_set(dirty->bitmap, area_iova + start,
+					stop - start);
+	}
+
+	if (flags & IOMMU_DIRTY_NO_CLEAR)
+		return;
+	start_bit = DIV_ROUND_UP(first, PAGE_SIZE);
+	end_bit = end / PAGE_SIZE;
+	if (start_bit < end_bit)
+		bitmap_clear(track->dirty, start_bit, end_bit - start_bit);
 }
 
 /**
@@ -1046,7 +1136,7 @@ static int ext_unmap_track(struct iommufd_ext *ext,
 	size_t unmapped = 0;
 	int rc;
 
-	rc = ext_unmap_iova(track->dom, ext_index_to_iova(track->area, first),
+	rc = ext_unmap_iova(track, ext_index_to_iova(track->area, first),
 			    ext_index_to_iova(track->area, last) + PAGE_SIZE - 1,
 			    false, &unmapped);
 	atomic64_add(unmapped / PAGE_SIZE, &ext->unmapped);
@@ -1078,7 +1168,9 @@ static void ext_unmap_wide(struct iommufd_ext *ext,
  *	iommufd_ext_prepare_unmap() since iommufd_ext_lock().
  *
  * Devices can reach the pages until iommufd_ext_sync(). The page tables stay, so
- * that the pages can be mapped again without iommufd_ext_prepare_map().
+ * that the pages can be mapped again without iommufd_ext_prepare_map(). Pages
+ * that a device has made dirty are reported by the next
+ * IOMMU_HWPT_GET_DIRTY_BITMAP, if they are mapped then or not.
  *
  * Context: Process context, may sleep, does not allocate. Between
  * iommufd_ext_lock() and iommufd_ext_unlock().
