@@ -32,7 +32,7 @@
 #define NR_FLIPS	500
 #define NR_FLIPS_LONG	100000
 #define LOOK_EVERY	200	/* at the page table */
-#define NR_FAULTS	4	/* accesses to the page while it is private */
+#define NR_FAULTS	3	/* accesses to the page while it is private */
 
 #define NR_RANGES	1024	/* of one request, KVM_GMEM_CONVERT_MAX_RANGES */
 
@@ -441,7 +441,7 @@ TEST_F_TIMEOUT(storm, M4_M5_neighbours_of_a_cut_notice_nothing, 7200)
 }
 
 /* M4, N3: the page itself: each DMA faults at its address, nothing arrives. */
-TEST_F(storm, M4_N3_private_page_faults_in_the_storm)
+TEST_F_TIMEOUT(storm, M4_N3_private_page_faults_in_the_storm, 900)
 {
 	const size_t page = self->s.block + variant->victim;
 	struct stand *s = &self->s;
