@@ -12,7 +12,6 @@
 #include <kunit/static_stub.h>
 #include <kunit/test.h>
 #include <linux/cgroup.h>
-#include <linux/delay.h>
 #include <linux/folio_batch.h>
 #include <linux/hugetlb.h>
 #include <linux/hugetlb_cgroup.h>
@@ -21,6 +20,7 @@
 #include <linux/page_counter.h>
 #include <linux/smp.h>
 #include <linux/vmstat.h>
+#include <linux/workqueue.h>
 
 #include "../hugetlb_internal.h"
 #include "../hugetlb_vmemmap.h"
@@ -29,10 +29,6 @@
 /* How many huge pages a test has, and how many of these it reserves. */
 #define TEST_PAGES	4
 #define TEST_LOANS	2
-
-/* Milliseconds to wait for what a work does. */
-#define TEST_PATIENCE	20000
-#define TEST_PAUSE	20
 
 /**
  * struct loan_counters - What has to be exact
@@ -111,31 +107,34 @@ static void expect_counters(struct kunit *test, long used, long reserved,
 }
 
 /* The same, when it was a work that brought the last page home. */
-static void expect_counters_soon(struct kunit *test, long used, long reserved,
-				 long split, long lost)
+static void expect_counters_flushed(struct kunit *test, long used, long reserved,
+				    long split, long lost)
 {
-	struct loan_test *ctx = test->priv;
-	struct loan_counters now;
-	int i;
-
-	for (i = 0; i < TEST_PATIENCE; i += TEST_PAUSE) {
-		count(ctx, &now);
-		if (now.free == ctx->base.free - used - lost &&
-		    now.memmap == ctx->base.memmap + (split + lost) * ctx->saved)
-			break;
-		msleep(TEST_PAUSE);
-	}
+	/* The macro around it rightly says that only tests should do this. */
+	__flush_workqueue(system_dfl_wq);
 	expect_counters(test, used, reserved, split, lost);
+}
+
+static void set_hvo(bool on)
+{
+#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
+	WRITE_ONCE(vmemmap_optimize_enabled, on);
+#endif
+}
+
+static bool get_hvo(void)
+{
+#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
+	return READ_ONCE(vmemmap_optimize_enabled);
+#else
+	return false;
+#endif
 }
 
 /* What the vmemmap optimization saves of each huge page, in pages. */
 static long get_saved(struct hstate *h)
 {
-#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
-	if (READ_ONCE(vmemmap_optimize_enabled))
-		return hugetlb_vmemmap_optimizable_size(h) >> PAGE_SHIFT;
-#endif
-	return 0;
+	return get_hvo() ? hugetlb_vmemmap_optimizable_size(h) >> PAGE_SHIFT : 0;
 }
 
 static int set_pool_size(struct hstate *h, unsigned long nr)
@@ -480,22 +479,36 @@ static void test_prepare_fails(struct kunit *test)
 	expect_counters(test, 0, 0, 0, 0);
 }
 
-/* H2: 511 folios of 2 MiB and 512 of 4 KiB. */
+/* A huge page that comes new into the pool, with its vmemmap as this test wants it. */
+static bool renew_gigantic_page(struct hstate *h, unsigned long nr)
+{
+	set_pool_size(h, nr - 1);
+	set_pool_size(h, nr);
+	return h->max_huge_pages == nr && h->free_huge_pages > h->resv_huge_pages;
+}
+
+static void split_gigantic_page(struct kunit *test, struct hugetlb_loan *loan,
+				unsigned long nr)
+{
+	unsigned long i, small = BIT(PMD_ORDER);
+
+	start_split(test, loan);
+	make_small_pieces(test, loan, 0, small);
+	for (i = small; i < nr; i += small)
+		make_piece(test, loan, i, PMD_ORDER);
+	expect_counters(test, 1, 0, 1, 0);
+}
+
+/* H2, H3: 511 folios of 2 MiB and 512 of 4 KiB. */
 static void test_gigantic(struct kunit *test)
 {
 	struct loan_test *ctx = test->priv;
-	struct hstate *h = size_to_hstate(PUD_SIZE), *old_h = ctx->h;
-	unsigned long i, nr, old_max, small = BIT(PMD_ORDER);
+	struct hstate *h = size_to_hstate(PUD_SIZE), *small_h = ctx->h;
 	struct hugetlb_loan *loan;
+	unsigned long nr;
 
-	if (!h)
-		kunit_skip(test, "no huge pages of 1 GiB");
-	old_max = h->max_huge_pages;
-	set_pool_size(h, old_max + 1);
-	if (h->max_huge_pages != old_max + 1) {
-		set_pool_size(h, old_max);
-		kunit_skip(test, "no memory for a huge page of 1 GiB");
-	}
+	if (!h || !renew_gigantic_page(h, max(h->max_huge_pages, 1UL)))
+		kunit_skip(test, "no huge page of 1 GiB");
 
 	ctx->h = h;
 	ctx->saved = get_saved(h);
@@ -505,27 +518,22 @@ static void test_gigantic(struct kunit *test)
 	loan = borrow(test);
 	write_pages(loan, nr);
 
-	start_split(test, loan);
-	make_small_pieces(test, loan, 0, small);
-	for (i = small; i < nr; i += small)
-		make_piece(test, loan, i, PMD_ORDER);
-	expect_counters(test, 1, 0, 1, 0);
+	split_gigantic_page(test, loan, nr);
 	hugetlb_loan_merge(loan);
 	hugetlb_loan_merge_done(loan);
 	expect_counters(test, 1, 0, 0, 0);
 	expect_contents(test, loan, nr);
 
-	start_split(test, loan);
-	make_small_pieces(test, loan, 0, small);
-	for (i = small; i < nr; i += small)
-		make_piece(test, loan, i, PMD_ORDER);
+	split_gigantic_page(test, loan, nr);
 	give_back_pieces(loan, nr);
 	expect_counters(test, 0, 1, 0, 0);
 	drop_pool(test);
 	expect_counters(test, 0, 0, 0, 0);
 
-	set_pool_size(h, old_max);
-	ctx->h = old_h;
+	/* Others may want it as it was. */
+	set_hvo(ctx->old_hvo);
+	renew_gigantic_page(h, h->max_huge_pages);
+	ctx->h = small_h;
 }
 
 /* -- Pieces that somebody holds ------------------------------------------- */
@@ -606,10 +614,9 @@ static void test_pinned(struct kunit *test)
 		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 
 		param->put(large);
-		msleep(TEST_PAUSE);
-		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
+		expect_counters_flushed(test, 1, TEST_LOANS - 1, 1, 0);
 		param->put(small);
-		expect_counters_soon(test, 0, keep ? TEST_LOANS : 0, 0, 0);
+		expect_counters_flushed(test, 0, keep ? TEST_LOANS : 0, 0, 0);
 		if (keep)
 			drop_pool(test);
 		expect_counters(test, 0, 0, 0, 0);
@@ -742,7 +749,7 @@ static void test_bad_pinned(struct kunit *test)
 	SetPageHWPoison(bad);
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 	put_atomic(page_folio(bad));
-	expect_counters_soon(test, 0, 0, 0, 1);
+	expect_counters_flushed(test, 0, 0, 0, 1);
 	expect_lost(test, bad);
 }
 
@@ -944,22 +951,6 @@ static const struct hvo_param {
 };
 
 KUNIT_ARRAY_PARAM_DESC(hvo, hvo_params, name);
-
-static void set_hvo(bool on)
-{
-#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
-	WRITE_ONCE(vmemmap_optimize_enabled, on);
-#endif
-}
-
-static bool get_hvo(void)
-{
-#ifdef CONFIG_HUGETLB_PAGE_OPTIMIZE_VMEMMAP
-	return READ_ONCE(vmemmap_optimize_enabled);
-#else
-	return false;
-#endif
-}
 
 static int loan_test_init(struct kunit *test)
 {
