@@ -63,7 +63,7 @@ for mail in "${mails[@]:1}"; do
 done
 for file in "${new[@]}"; do
 	case $file in
-	drivers/*.[ch]|include/*.h|virt/*.[ch]|lib/*.[ch])
+	drivers/*.[ch]|include/*.h|virt/*.[ch]|lib/*.[ch]|mm/*.[ch])
 		check "kernel-doc $file" env -C "$TREE" scripts/kernel-doc -none -Wall "$file" ;;
 	esac
 done
