@@ -240,6 +240,12 @@ static struct folio *make_piece(struct kunit *test, struct hugetlb_loan *loan,
 	KUNIT_ASSERT_NULL(test, folio->private);
 	KUNIT_ASSERT_EQ(test, folio->flags.f &
 			(PAGE_FLAGS_CHECK_AT_PREP & ~BIT(PG_head)), 0);
+
+	/* What a borrower does with it. */
+	INIT_LIST_HEAD(&folio->lru);
+	folio->index = folio_pfn(folio);
+	folio_mark_uptodate(folio);
+	folio_set_dirty(folio);
 	return folio;
 }
 
