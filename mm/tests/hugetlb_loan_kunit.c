@@ -631,6 +631,69 @@ static void test_pinned(struct kunit *test)
 	}
 }
 
+#define RACE_ROUNDS	50
+#define RACE_WORKERS	4
+#define RACE_ORDER	3
+
+/**
+ * struct racer - Drops a reference to every RACE_WORKERS-th piece
+ * @work: To run somewhere
+ * @page: First page of its first piece
+ * @end: Behind the last page
+ */
+struct racer {
+	struct work_struct work;
+	struct page *page;
+	struct page *end;
+};
+
+static void race_put(struct work_struct *work)
+{
+	struct racer *racer = container_of(work, struct racer, work);
+	struct page *page;
+
+	for (page = racer->page; page < racer->end;
+	     page += RACE_WORKERS << RACE_ORDER)
+		folio_put(page_folio(page));
+}
+
+/* H7: somebody else may be the last one for any piece, and for the huge page. */
+static void test_race(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned long i, nr = pages_per_huge_page(ctx->h);
+	struct racer racers[RACE_WORKERS];
+	struct hugetlb_loan *loan;
+	struct page *page;
+	int round;
+
+	make_pool(test, TEST_LOANS);
+	for (i = 0; i < RACE_WORKERS; i++)
+		INIT_WORK_ONSTACK(&racers[i].work, race_put);
+	for (round = 0; round < RACE_ROUNDS; round++) {
+		loan = borrow(test);
+		page = loan_pages(loan);
+		start_split(test, loan);
+		for (i = 0; i < nr; i += BIT(RACE_ORDER))
+			folio_ref_unfreeze(make_piece(test, loan, i, RACE_ORDER), 2);
+
+		for (i = 0; i < RACE_WORKERS; i++) {
+			racers[i].page = page + (i << RACE_ORDER);
+			racers[i].end = page + nr;
+			queue_work(system_dfl_wq, &racers[i].work);
+		}
+		for (i = 0; i < nr; i += BIT(RACE_ORDER))
+			hugetlb_loan_return(loan, page_folio(page + i));
+		for (i = 0; i < RACE_WORKERS; i++)
+			flush_work(&racers[i].work);
+		expect_counters_flushed(test, 0, TEST_LOANS, 0, 0);
+	}
+	for (i = 0; i < RACE_WORKERS; i++)
+		destroy_work_on_stack(&racers[i].work);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
 /* -- Bad pages ------------------------------------------------------------ */
 
 /* A huge page in 4 KiB pieces, unfrozen. */
@@ -1002,6 +1065,7 @@ static struct kunit_case loan_test_cases[] = {
 	KUNIT_CASE_PARAM(test_prepare_fails, hvo_gen_params),
 	KUNIT_CASE_PARAM(test_gigantic, hvo_gen_params),
 	KUNIT_CASE_PARAM(test_pinned, hvo_gen_params),
+	KUNIT_CASE_PARAM(test_race, hvo_gen_params),
 	KUNIT_CASE_PARAM(test_bad_piece, hvo_gen_params),
 	KUNIT_CASE_PARAM(test_bad_without_spare, hvo_gen_params),
 	KUNIT_CASE_PARAM(test_bad_pinned, hvo_gen_params),
