@@ -346,6 +346,7 @@ FIXTURE(storm)
 FIXTURE_VARIANT(storm)
 {
 	size_t victim;
+	bool huge;
 };
 
 FIXTURE_VARIANT_ADD(storm, first_page)
@@ -358,6 +359,13 @@ FIXTURE_VARIANT_ADD(storm, page_in_the_middle)
 	.victim = 200,
 };
 
+/* Where the block is not a matter of luck. */
+FIXTURE_VARIANT_ADD(storm, page_of_a_huge_page)
+{
+	.victim = 511,
+	.huge = true,
+};
+
 FIXTURE_SETUP(storm)
 {
 	const char *why = stand_missing();
@@ -367,8 +375,16 @@ FIXTURE_SETUP(storm)
 	if (why)
 		SKIP(return, "%s", why);
 	edu_list(&list);
-	self->s.block = BLOCK_AT;
-	ASSERT_EQ(0, block_create(&self->s.vm, FILE_SIZE, BLOCK_AT));
+	if (variant->huge) {
+		self->s.block = BLOCK_PAGES;
+		ASSERT_EQ(0, gmem_vm_create(&self->s.vm, FILE_SIZE,
+					    GMEM_VM_SHARED |
+					    GUEST_MEMFD_FLAG_HUGETLB |
+					    GUEST_MEMFD_HUGE_2MB));
+	} else {
+		self->s.block = BLOCK_AT;
+		ASSERT_EQ(0, block_create(&self->s.vm, FILE_SIZE, BLOCK_AT));
+	}
 	ASSERT_EQ(0, stand_attach(&self->s, list.bdf[0]));
 	ASSERT_EQ(0, stand_bind_file(&self->s));
 	ASSERT_EQ(0, storm_open(&self->storm, &self->s, variant->victim));
