@@ -337,9 +337,9 @@ typedef int (*ext_piece_fn)(struct iommufd_ext_track *track, unsigned long iova,
  * Call fn for pieces of a run that end at multiples of 1G of IOVA. Those of a map
  * are those of its preallocation, as no leaf is larger.
  */
-static int ext_for_each_piece(struct iommufd_ext_track *track,
-			      unsigned long index, unsigned long last,
-			      unsigned long pfn, gfp_t gfp, ext_piece_fn fn)
+static int ext_do_pieces(struct iommufd_ext_track *track, unsigned long index,
+			 unsigned long last, unsigned long pfn, gfp_t gfp,
+			 ext_piece_fn fn)
 {
 	unsigned long iova = ext_index_to_iova(track->area, index);
 	unsigned long last_iova = ext_index_to_iova(track->area, last) +
@@ -413,9 +413,8 @@ static int ext_map_batch(struct iommufd_ext *ext,
 		if (iommufd_should_fail())
 			return -ENOMEM;
 
-		rc = ext_for_each_piece(track, run.index, run.index + run.nr - 1,
-					run.pfn, GFP_KERNEL_ACCOUNT,
-					ext_map_piece);
+		rc = ext_do_pieces(track, run.index, run.index + run.nr - 1,
+				   run.pfn, GFP_KERNEL_ACCOUNT, ext_map_piece);
 		if (rc)
 			return rc;
 		index = run.index + run.nr;
@@ -1056,9 +1055,9 @@ int iommufd_ext_prepare_map(struct iommufd_ext *ext,
 		if (iommufd_should_fail())
 			return -ENOMEM;
 
-		rc = ext_for_each_piece(track, index, last,
-					run->pfn + (index - run->index),
-					GFP_KERNEL_ACCOUNT, ext_prealloc_piece);
+		rc = ext_do_pieces(track, index, last,
+				   run->pfn + (index - run->index),
+				   GFP_KERNEL_ACCOUNT, ext_prealloc_piece);
 		if (rc)
 			return rc;
 	}
@@ -1299,10 +1298,9 @@ void iommufd_ext_map_run(struct iommufd_ext *ext,
 			continue;
 
 		/* The flags make a broken promise fail, not sleep */
-		if (ext_for_each_piece(track, index, last,
-				       run->pfn + (index - run->index),
-				       GFP_NOWAIT | __GFP_NOWARN,
-				       ext_map_piece)) {
+		if (ext_do_pieces(track, index, last,
+				  run->pfn + (index - run->index),
+				  GFP_NOWAIT | __GFP_NOWARN, ext_map_piece)) {
 			atomic64_inc(&ext->failures);
 			continue;
 		}

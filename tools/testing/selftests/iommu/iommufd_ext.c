@@ -1068,10 +1068,11 @@ static int write_page(int fd, __u32 hwpt_id, __u64 iova, __u64 page)
 
 #define read_dirty(hwpt_id, iova, bitmap, flags)                             \
 	({                                                                   \
-		memset(bitmap, 0, DIRTY_LONGS * sizeof(long));               \
+		void *_bits = (bitmap);                                      \
+									     \
+		memset(_bits, 0, DIRTY_LONGS * sizeof(long));                \
 		test_cmd_get_dirty_bitmap(self->fd, hwpt_id, LENGTH, iova,   \
-					  EXT_PAGE_SIZE, (__u64 *)(bitmap),  \
-					  flags);                            \
+					  EXT_PAGE_SIZE, _bits, flags);      \
 	})
 
 /*
@@ -1081,22 +1082,25 @@ static int write_page(int fd, __u32 hwpt_id, __u64 iova, __u64 page)
 #define check_dirty(bitmap, ...)                                             \
 	({                                                                   \
 		static const __u64 _pages[] = { __VA_ARGS__ };               \
+		unsigned long *_bits = (bitmap);                             \
 		unsigned int _i;                                             \
 									     \
 		for (_i = 0; _i != ARRAY_SIZE(_pages); _i++)                 \
-			ASSERT_EQ(true, test_bit(_pages[_i], bitmap));       \
+			ASSERT_EQ(true, test_bit(_pages[_i], _bits));        \
 		if (!can_be_large(variant->max_leaf_lg2, variant->pfn_xor))  \
-			ASSERT_EQ(ARRAY_SIZE(_pages), count_dirty(bitmap));  \
+			ASSERT_EQ(ARRAY_SIZE(_pages), count_dirty(_bits));   \
 	})
 
 #define NO_CLEAR IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR
 
 #define alloc_dirty_hwpt(hwpt_id)                                        \
 	({                                                               \
+		__u32 *_hwpt_id = (hwpt_id);                             \
+									 \
 		test_cmd_hwpt_alloc(self->idev_id, self->ioas_id,        \
 				    IOMMU_HWPT_ALLOC_DIRTY_TRACKING,     \
-				    hwpt_id);                            \
-		test_cmd_set_dirty_tracking(*(hwpt_id), true);           \
+				    _hwpt_id);                           \
+		test_cmd_set_dirty_tracking(*_hwpt_id, true);            \
 	})
 
 /* What was written before a page goes is reported once, however it goes */
@@ -1294,27 +1298,33 @@ static unsigned long race_rounds(struct racer *racer)
 	return __atomic_load_n(&racer->rounds, __ATOMIC_RELAXED);
 }
 
-#define race_start(racer) \
-	ASSERT_EQ(0, pthread_create(&(racer)->thread, NULL, race, racer))
-
-#define race_stop(racer)                                                 \
+#define race_start(which)                                                \
 	({                                                               \
-		__atomic_store_n(&(racer)->stop, true, __ATOMIC_RELAXED);\
-		ASSERT_EQ(0, pthread_join((racer)->thread, NULL));       \
-		ASSERT_EQ(0, (racer)->error);                            \
-		ASSERT_LT(0, (racer)->rounds);                           \
+		struct racer *_r = (which);                              \
+									 \
+		ASSERT_EQ(0, pthread_create(&_r->thread, NULL, race, _r)); \
+	})
+
+#define race_stop(which)                                                 \
+	({                                                               \
+		struct racer *_r = (which);                              \
+									 \
+		__atomic_store_n(&_r->stop, true, __ATOMIC_RELAXED);     \
+		ASSERT_EQ(0, pthread_join(_r->thread, NULL));            \
+		ASSERT_EQ(0, _r->error);                                 \
+		ASSERT_LT(0, _r->rounds);                                \
 	})
 
 #define RACE_ROUNDS	150
 
 /* Changes until the other thread had its turns */
-#define race_changes(racer, rounds_of_it)                                     \
+#define race_changes(which, rounds_of_it)                                     \
 	({                                                                    \
+		struct racer *_r = (which);                                   \
 		int _i;                                                       \
 									      \
 		for (_i = 0; _i < RACE_ROUNDS ||                              \
-			     (race_rounds(racer) < (rounds_of_it) &&          \
-			      !(racer)->error);                               \
+			     (race_rounds(_r) < (rounds_of_it) && !_r->error); \
 		     _i++) {                                                  \
 			__u64 _index = (_i * 37) % (NPAGES - 20);             \
 									      \
@@ -1561,7 +1571,7 @@ FIXTURE_TEARDOWN(ext_1g)
 	ASSERT_EQ(0, close(self->fd));
 }
 
-#define IOVA_1G (1ULL << 30)
+#define IOVA_1G 0x40000000ULL
 
 /* A 1G leaf, a hole in it, and one leaf for each item of the top table again */
 TEST_F(ext_1g, cut_and_merge_M4_M5)

@@ -13,10 +13,10 @@
 #include "iommufd_utils.h"
 
 #define EXT_PAGE_LG2	12
-#define EXT_PAGE_SIZE	(1UL << EXT_PAGE_LG2)
+#define EXT_PAGE_SIZE	4096UL
 
 /* No machine that runs tests has memory there */
-#define EXT_PFN		(1ULL << 32)
+#define EXT_PFN		0x100000000ULL
 
 enum {
 	EXT_RW = IOMMU_TEST_EXT_MAP_READ | IOMMU_TEST_EXT_MAP_WRITE,
