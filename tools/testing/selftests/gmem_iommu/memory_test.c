@@ -63,10 +63,10 @@ static long long charged(const char *kind)
 	return bytes;
 }
 
-/* Small changes reach the counters with a delay of two seconds. */
+/* Small changes reach the counters with a delay of some seconds. */
 static void settle(void)
 {
-	sleep(3);
+	sleep(6);
 }
 
 /* Without the page tables of IOMMUs. */
