@@ -127,7 +127,11 @@ cocci() {
 			"${make[@]}" coccicheck MODE=report M="$1" COCCI="$rule" J="$(nproc)" >> "$log" 2>&1 ||
 				echo "failed: $rule (the output: $log)"
 		done
-	grep -E "^(\./|$TREE/)?([^ ]*/)?[^ /]+\.[ch]:[0-9]+" "$log" | sort -u || true
+	# Of what it finds in files that are not ours, what is on our lines.
+	sed -nE "s,^($TREE/$1/|\./)?([^ :]+\.[ch]:[0-9]+):.*,\2 &,p" "$log" | sort -u |
+		while read -r place text; do
+			if grep -qxF "$1/$place" "$tmp/ours"; then echo "$text"; fi
+		done
 }
 mapfile -t dirs < <(printf '%s\n' "${new[@]}" | sed -nE 's,^((drivers|virt)/.*)/[^/]*\.c$,\1,p' | sort -u)
 for dir in "${dirs[@]}"; do

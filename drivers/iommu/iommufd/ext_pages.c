@@ -1105,7 +1105,8 @@ static int ext_cut(struct iommufd_ext *ext, struct iommufd_ext_track *track,
  * Context: Process context, may sleep. Between iommufd_ext_lock() and
  * iommufd_ext_unlock().
  *
- * Return: 0 or -ENOMEM.
+ * Return: 0, -ENOMEM, or -EOPNOTSUPP if the format of a domain has no leaves of a
+ * size that a cut would need.
  */
 int iommufd_ext_prepare_unmap(struct iommufd_ext *ext, unsigned long index,
 			      unsigned long nr)

@@ -279,7 +279,7 @@ TEST_F(trace, C12_U5_reasons)
 	read_events(_metadata, &self->s);
 	EXPECT_EQ(1, self->s.events.nr);
 	expect_event(_metadata, &self->s, 0, "gmem_iommu_unmap",
-		     "memory-failure pages 0x3-0x3 of binding iova 0x10003000: 1 pages in N ns");
+		     "memory-failure pages 0x3-0x3 of binding iova 0x10003000: 1 pages present->broken, result 0 in N ns");
 
 	/* The whole memslot, where pages are missing by now. */
 	ASSERT_EQ(0, gmem_set_slot(env->vm.vm_fd, 0, 0, 0, env->vm.gmem_fd, 0,
