@@ -197,7 +197,9 @@ TEST_F_TIMEOUT(vcpus, C6_C11_10000_conversions, 7200)
 		struct vcpu *v = &self->vcpus[i];
 
 		EXPECT_EQ(0, v->ret) {
-			TH_LOG("vCPU %d, page %zu", i, v->page);
+			TH_LOG("vCPU %d, page %zu, exit %u, suberror or gpa 0x%llx",
+			       i, v->page, v->vm->run->exit_reason,
+			       (unsigned long long)v->vm->run->mmio.phys_addr);
 		}
 		EXPECT_LT(0, v->accesses);
 		accesses += v->accesses;
