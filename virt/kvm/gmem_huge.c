@@ -387,6 +387,8 @@ void gmem_huge_remove(struct inode *inode, pgoff_t start, pgoff_t last)
 	pgoff_t index = start;
 	unsigned long nr;
 
+	lockdep_assert_held_write(&inode->i_mapping->invalidate_lock);
+
 	while ((folio = gmem_next_folio(inode, &index, last))) {
 		gmem_remove_folio(inode, folio);
 		cond_resched();

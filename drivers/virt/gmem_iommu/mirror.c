@@ -431,7 +431,6 @@ static struct gmem_binding *gmem_binding_alloc(struct inode *inode,
 					       const struct gmem_iommu_bind *args)
 {
 	struct gmem_binding *b;
-
 	int ret;
 
 	b = kzalloc_obj(*b, GFP_KERNEL_ACCOUNT);
