@@ -42,6 +42,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/unroll.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -183,6 +184,9 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_pool_destroy, "kvm");
 
 /* -- Turn pages into other folios ----------------------------------------- */
 
+/* A folio keeps what it knows in its first struct pages. */
+#define FOLIO_STRUCT_PAGES	(sizeof(struct folio) / sizeof(struct page))
+
 /**
  * hugetlb_loan_folio() - The huge page
  * @loan: The loan
@@ -253,18 +257,49 @@ static void loan_reset_page(struct page *page)
 	clear_compound_head(page);
 }
 
-/* Makes frozen pages one compound page. Returns whether some of them are bad. */
-static bool loan_join_pages(struct page *page, unsigned int order)
+/*
+ * Nobody ever writes to a page behind the first ones of a folio, so all that has to
+ * change is which folio it is a tail of. Returns whether some of them are bad.
+ */
+static bool loan_move_tails(struct page *tail, struct page *end, struct page *head,
+			    unsigned int order)
 {
-	unsigned long i, nr_pages = 1UL << order;
+	unsigned long flags = 0;
+
+	unrolled_count(8)
+	for (; tail < end; tail++) {
+		flags |= READ_ONCE(tail->flags.f);
+		set_compound_head(tail, head, order);
+	}
+	return flags & __PG_HWPOISON;
+}
+
+/*
+ * Makes frozen pages one compound page. They are in folios of @from or more. Returns
+ * whether some of them are bad.
+ */
+static bool loan_join_pages(struct page *page, unsigned int order,
+			    unsigned int from)
+{
+	const unsigned long part = 1UL << min(from, order);
+	const unsigned long used = min(part, FOLIO_STRUCT_PAGES);
+	struct page *p, *end = page + (1UL << order);
+	unsigned long i;
 	bool bad = false;
 
-	for (i = 0; i < nr_pages; i++) {
-		bad |= PageHWPoison(page + i);
-		loan_reset_page(page + i);
+	for (p = page; p < end; p += part) {
+		for (i = 0; i < used; i++) {
+			bad |= PageHWPoison(p + i);
+			loan_reset_page(p + i);
+			if (p + i != page)
+				prep_compound_tail(p + i, page, order);
+		}
+		bad |= loan_move_tails(p + used, p + part, page, order);
 	}
-	if (order)
-		prep_compound_page(page, order);
+	if (order) {
+		__folio_set_head((struct folio *)page);
+		prep_compound_head(page, order);
+	}
 	return bad;
 }
 
@@ -390,6 +425,9 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_split, "kvm");
  * @loan: The loan
  * @page: First page, aligned to @order
  * @order: How many pages, below the order of the huge page
+ * @from: Order of the folios that the pages are in now. It may be a smaller one, 0 if
+ *	it is not known, which only takes more time; after hugetlb_loan_split() it is
+ *	that of the huge page.
  *
  * All of the pages have to be frozen, whatever folios they are in. If these are not
  * wholly covered, the rest has to be made into pieces, too, before anything else.
@@ -402,7 +440,8 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_split, "kvm");
  * those of memory failure.
  */
 struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
-				      struct page *page, unsigned int order)
+				      struct page *page, unsigned int order,
+				      unsigned int from)
 {
 	struct folio *folio = (struct folio *)page;
 	bool bad;
@@ -411,7 +450,7 @@ struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
 	VM_WARN_ON_ONCE_PAGE(order >= huge_page_order(loan->split.h), page);
 	VM_WARN_ON_ONCE_PAGE(!IS_ALIGNED(page_to_pfn(page), 1UL << order), page);
 
-	bad = loan_join_pages(page, order);
+	bad = loan_join_pages(page, order, from);
 	if (order) {
 		folio_set_large_rmappable(folio);
 		if (bad)
@@ -422,13 +461,13 @@ struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_make_piece, "kvm");
 
 /* Makes the hugetlb folio of the frozen pages of a split loan. */
-static void loan_merge(struct hugetlb_loan *loan)
+static void loan_merge(struct hugetlb_loan *loan, unsigned int from)
 {
 	struct folio *folio = hugetlb_loan_folio(loan);
 	struct hstate *h = loan->split.h;
 	bool bad;
 
-	bad = loan_join_pages(loan->page, huge_page_order(h));
+	bad = loan_join_pages(loan->page, huge_page_order(h), from);
 
 	guard(spinlock_irqsave)(&hugetlb_lock);
 
@@ -452,19 +491,21 @@ static void loan_merge(struct hugetlb_loan *loan)
 /**
  * hugetlb_loan_merge() - Make the hugetlb folio again
  * @loan: A split loan, all of its pages frozen, none of them bad, none returned
+ * @from: Order of the smallest of its pieces, or a smaller one, which only takes more
+ *	time
  *
  * Contents of the pages stay. The folio is not locked, and has no mapping and no
  * flags of the page cache. If a page turns bad meanwhile, this is not forgotten.
  *
  * Context: Any but NMI. Does not sleep, allocates nothing, O(number of pages).
  */
-void hugetlb_loan_merge(struct hugetlb_loan *loan)
+void hugetlb_loan_merge(struct hugetlb_loan *loan, unsigned int from)
 {
 	VM_WARN_ON_ONCE_PAGE(loan->whole, loan->page);
 	VM_WARN_ON_ONCE_PAGE(atomic_long_read(&loan->pages_out) !=
 			     pages_per_huge_page(loan->split.h), loan->page);
 
-	loan_merge(loan);
+	loan_merge(loan, from);
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge, "kvm");
 
@@ -572,7 +613,7 @@ static void loan_end(struct hugetlb_loan *loan)
 	struct hstate *h = loan->split.h;
 	bool bad;
 
-	loan_merge(loan);
+	loan_merge(loan, 0);
 	loan_optimize_vmemmap(loan);
 
 	bad = loan->merged_bad;

@@ -57,8 +57,9 @@ int hugetlb_loan_prepare_split(struct hugetlb_loan *loan);
 void hugetlb_loan_cancel_split(struct hugetlb_loan *loan);
 void hugetlb_loan_split(struct hugetlb_loan *loan);
 struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
-				      struct page *page, unsigned int order);
-void hugetlb_loan_merge(struct hugetlb_loan *loan);
+				      struct page *page, unsigned int order,
+				      unsigned int from);
+void hugetlb_loan_merge(struct hugetlb_loan *loan, unsigned int from);
 void hugetlb_loan_merge_done(struct hugetlb_loan *loan);
 
 void hugetlb_loan_return(struct hugetlb_loan *loan, struct folio *folio);

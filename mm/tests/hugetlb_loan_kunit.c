@@ -227,10 +227,14 @@ static struct folio *make_piece(struct kunit *test, struct hugetlb_loan *loan,
 				unsigned long first, unsigned int order)
 {
 	struct page *page = loan_pages(loan) + first;
-	struct folio *folio = hugetlb_loan_make_piece(loan, page, order);
+	unsigned int from = folio_order(page_folio(page));
+	struct folio *folio = hugetlb_loan_make_piece(loan, page, order, from);
+	unsigned long i;
 
 	KUNIT_ASSERT_PTR_EQ(test, &folio->page, page);
-	KUNIT_ASSERT_PTR_EQ(test, page_folio(page + BIT(order) - 1), folio);
+	for (i = 1; i < BIT(order); i++)
+		if (page_folio(page + i) != folio || !PageTail(page + i))
+			KUNIT_FAIL_AND_ABORT(test, "page %lu is no tail", first + i);
 	KUNIT_ASSERT_EQ(test, folio_order(folio), order);
 	KUNIT_ASSERT_EQ(test, folio_ref_count(folio), 0);
 	KUNIT_ASSERT_EQ(test, folio_mapcount(folio), 0);
@@ -409,7 +413,7 @@ static void test_split_tree(struct kunit *test)
 		expect_contents(test, loan, nr);
 		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 
-		hugetlb_loan_merge(loan);
+		hugetlb_loan_merge(loan, 0);
 		expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 		hugetlb_loan_merge_done(loan);
 		expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
@@ -434,7 +438,7 @@ static void test_split_tree(struct kunit *test)
 	loan = borrow(test);
 	start_split(test, loan);
 	make_tree(test, loan, order);
-	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge(loan, 0);
 	give_back(loan, hugetlb_loan_folio(loan));
 	/* Without hugetlb_loan_merge_done() the struct pages stay. */
 	expect_counters(test, 0, TEST_LOANS, 1, 0);
@@ -478,7 +482,7 @@ static void test_prepare_fails(struct kunit *test)
 	/* The next attempt is not affected. */
 	start_split(test, loan);
 	make_tree(test, loan, folio_order(hugetlb_loan_folio(loan)));
-	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge(loan, 0);
 	hugetlb_loan_merge_done(loan);
 	give_back(loan, hugetlb_loan_folio(loan));
 	drop_pool(test);
@@ -525,7 +529,7 @@ static void test_gigantic(struct kunit *test)
 	write_pages(loan, nr);
 
 	split_gigantic_page(test, loan, nr);
-	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge(loan, 0);
 	hugetlb_loan_merge_done(loan);
 	expect_counters(test, 1, 0, 0, 0);
 	expect_contents(test, loan, nr);
@@ -837,7 +841,7 @@ static void test_bad_merge(struct kunit *test)
 	make_tree(test, loan, huge_page_order(((struct loan_test *)test->priv)->h));
 	SetPageHWPoison(page);
 	SetPageHWPoison(page + 77);
-	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge(loan, 0);
 	hugetlb_loan_merge_done(loan);
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 	KUNIT_EXPECT_TRUE(test, hugetlb_loan_page_is_bad(loan, page));
@@ -993,7 +997,7 @@ static void test_cgroup_offline(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, cgroup_usage(ctx, root), base + nr);
 	hugetlb_cgrp_subsys.css_free(css);
 
-	hugetlb_loan_merge(loan);
+	hugetlb_loan_merge(loan, 0);
 	KUNIT_EXPECT_PTR_EQ(test, &hugetlb_cgroup_from_folio(folio)->css, root);
 	KUNIT_EXPECT_PTR_EQ(test, &hugetlb_cgroup_from_folio_rsvd(folio)->css, root);
 	hugetlb_loan_merge_done(loan);

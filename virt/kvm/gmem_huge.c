@@ -172,37 +172,62 @@ static void gmem_enter_folio(struct inode *inode, struct folio *folio,
 
 /* -- layout ---------------------------------------------------------------- */
 
-/* Whether a range is private, and will be when @runs have their new state. */
-static bool gmem_stays_private(struct inode *inode, const struct gmem_run *runs,
-			       const struct gmem_run *end, pgoff_t start,
-			       pgoff_t last)
+/**
+ * struct gmem_layout - What pages will be when runs have their new state
+ * @inode: The file
+ * @runs: The runs, or NULL if all stays as it is
+ * @end: After the last one
+ * @last: The last page that matters
+ * @present: A present run, so that few questions have to look for theirs
+ */
+struct gmem_layout {
+	struct inode *inode;
+	const struct gmem_run *runs;
+	const struct gmem_run *end;
+	pgoff_t last;
+	struct gmem_run present;
+};
+
+/* The layout of the huge page, or the part of one, at @index. */
+static void gmem_layout_init(struct gmem_layout *l, struct inode *inode,
+			     pgoff_t index, unsigned int order,
+			     const struct gmem_run *runs,
+			     const struct gmem_run *end)
 {
-	struct gmem_run state;
+	l->inode = inode;
+	l->runs = runs;
+	l->end = end;
+	l->last = index + BIT(order) - 1;
+	l->present.start = 1;
+	l->present.last = 0;
+}
+
+/* Whether a range is private, and will be. */
+static bool gmem_stays_private(struct gmem_layout *l, pgoff_t start, pgoff_t last)
+{
 	const struct gmem_run *run;
 
-	if (!gmem_next_run(inode, start, last, &state) || state.shared ||
-	    state.last != last)
+	if ((start < l->present.start || start > l->present.last) &&
+	    !gmem_next_run(l->inode, start, l->last, &l->present))
+		return false;
+	if (l->present.shared || l->present.last < last)
 		return false;
 
-	for (run = gmem_find_run(runs, end, start);
-	     run < end && run->start <= last; run++)
+	for (run = gmem_find_run(l->runs, l->end, start);
+	     run < l->end && run->start <= last; run++)
 		if (run->shared)
 			return false;
 	return true;
 }
 
-static bool gmem_block_stays_private(struct inode *inode,
-				     const struct gmem_run *runs,
-				     const struct gmem_run *end, pgoff_t index)
+static bool gmem_block_stays_private(struct gmem_layout *l, pgoff_t index)
 {
-	return gmem_stays_private(inode, runs, end, index,
-				  index + GMEM_BLOCK_PAGES - 1);
+	return gmem_stays_private(l, index, index + GMEM_BLOCK_PAGES - 1);
 }
 
 /* Give the page cache the entries that gmem_enter_pieces() will need. */
 static int gmem_prepare_entries(struct inode *inode, void *entry, pgoff_t index,
-				unsigned int order, const struct gmem_run *runs,
-				const struct gmem_run *end)
+				unsigned int order, struct gmem_layout *layout)
 {
 	pgoff_t block;
 	int ret;
@@ -213,7 +238,7 @@ static int gmem_prepare_entries(struct inode *inode, void *entry, pgoff_t index,
 
 	for (block = index; block < index + BIT(order);
 	     block += GMEM_BLOCK_PAGES) {
-		if (gmem_block_stays_private(inode, runs, end, block))
+		if (gmem_block_stays_private(layout, block))
 			continue;
 		ret = gmem_split_entries(inode, entry, block, GMEM_BLOCK_ORDER,
 					 0);
@@ -226,20 +251,19 @@ static int gmem_prepare_entries(struct inode *inode, void *entry, pgoff_t index,
 /* Make frozen pages of a split loan into folios, and put these into the page cache. */
 static void gmem_enter_pieces(struct inode *inode, struct hugetlb_loan *loan,
 			      struct page *page, pgoff_t index,
-			      unsigned int order, const struct gmem_run *runs,
-			      const struct gmem_run *end, bool uptodate)
+			      unsigned int order, struct gmem_layout *layout,
+			      bool uptodate)
 {
 	const pgoff_t stop = index + BIT(order);
 	unsigned int piece = 0;
+	struct folio *folio;
 
 	for (; index < stop; index += BIT(piece), page += BIT(piece)) {
 		if (IS_ALIGNED(index, GMEM_BLOCK_PAGES))
-			piece = gmem_block_stays_private(inode, runs, end,
-							 index) ?
+			piece = gmem_block_stays_private(layout, index) ?
 					GMEM_BLOCK_ORDER : 0;
-		gmem_enter_folio(inode,
-				 hugetlb_loan_make_piece(loan, page, piece),
-				 index, uptodate);
+		folio = hugetlb_loan_make_piece(loan, page, piece, order);
+		gmem_enter_folio(inode, folio, index, uptodate);
 		cond_resched();
 	}
 }
@@ -254,21 +278,22 @@ static int gmem_enter_loan(struct inode *inode, struct hugetlb_loan *loan,
 	void *placeholder = xa_mk_value(0);
 	struct folio *folio = hugetlb_loan_folio(loan);
 	unsigned int order = gmem_huge(inode)->order;
+	struct gmem_layout layout;
 	int ret;
 
+	gmem_layout_init(&layout, inode, index, order, NULL, NULL);
 	ret = gmem_add_entry(inode, placeholder, index, order);
 	if (ret)
 		return ret;
 
 	/* The pool does not care. */
 	folio_clear_uptodate(folio);
-	if (gmem_stays_private(inode, NULL, NULL, index,
-			       index + BIT(order) - 1)) {
+	if (gmem_stays_private(&layout, index, index + BIT(order) - 1)) {
 		gmem_enter_folio(inode, folio, index, false);
 		return 0;
 	}
 
-	ret = gmem_prepare_entries(inode, placeholder, index, order, NULL, NULL);
+	ret = gmem_prepare_entries(inode, placeholder, index, order, &layout);
 	if (!ret)
 		ret = hugetlb_loan_prepare_split(loan);
 	if (ret) {
@@ -277,7 +302,7 @@ static int gmem_enter_loan(struct inode *inode, struct hugetlb_loan *loan,
 	}
 
 	hugetlb_loan_split(loan);
-	gmem_enter_pieces(inode, loan, &folio->page, index, order, NULL, NULL,
+	gmem_enter_pieces(inode, loan, &folio->page, index, order, &layout,
 			  false);
 	return 0;
 }
@@ -441,14 +466,16 @@ static int gmem_refuse_broken(struct inode *inode, struct folio *folio,
 	return 0;
 }
 
-static int gmem_prepare_split(struct inode *inode, struct folio *folio,
-			      const struct gmem_run *runs,
-			      const struct gmem_run *end)
+static int gmem_prepare_split(struct gmem_freezer *f, struct folio *folio)
 {
+	struct inode *inode = f->inode;
+	struct gmem_layout layout;
 	int ret;
 
+	gmem_layout_init(&layout, inode, folio->index, folio_order(folio),
+			 f->runs, f->end);
 	ret = gmem_prepare_entries(inode, folio, folio->index,
-				   folio_order(folio), runs, end);
+				   folio_order(folio), &layout);
 	if (ret || !folio_test_hugetlb(folio))
 		return ret;
 	return hugetlb_loan_prepare_split(gmem_find_loan(inode, folio->index));
@@ -482,8 +509,7 @@ int gmem_huge_prepare_split(struct gmem_freezer *f)
 			/* Two runs can be in one folio. */
 			if (!ret && folio_test_large(folio) &&
 			    f->prepared != folio)
-				ret = gmem_prepare_split(f->inode, folio,
-							 f->runs, f->end);
+				ret = gmem_prepare_split(f, folio);
 			if (ret) {
 				gmem_huge_cancel_split(f);
 				return ret;
@@ -524,6 +550,7 @@ void gmem_huge_cancel_split(struct gmem_freezer *f)
 static void gmem_split_folio(struct gmem_freezer *f, struct folio *folio)
 {
 	struct hugetlb_loan *loan = gmem_find_loan(f->inode, folio->index);
+	struct gmem_layout layout;
 	unsigned int order = folio_order(folio);
 	bool uptodate = folio_test_uptodate(folio);
 	pgoff_t index = folio->index;
@@ -531,8 +558,9 @@ static void gmem_split_folio(struct gmem_freezer *f, struct folio *folio)
 	/* From here on there is no folio. */
 	if (hugetlb_loan_is_whole(loan))
 		hugetlb_loan_split(loan);
-	gmem_enter_pieces(f->inode, loan, &folio->page, index, order, f->runs,
-			  f->end, uptodate);
+	gmem_layout_init(&layout, f->inode, index, order, f->runs, f->end);
+	gmem_enter_pieces(f->inode, loan, &folio->page, index, order, &layout,
+			  uptodate);
 }
 
 /*
@@ -572,14 +600,20 @@ static void gmem_unfreeze_range(struct inode *inode, pgoff_t start, pgoff_t end)
 	}
 }
 
+/* A folio is merged of those of the next smaller size. */
+static unsigned int gmem_part_order(unsigned int order)
+{
+	return order > GMEM_BLOCK_ORDER ? GMEM_BLOCK_ORDER : 0;
+}
+
 /*
- * Freeze the folios that are to be one of @order. They are those of the next smaller
- * size: if one is missing then so is the smaller merge.
+ * Freeze the folios that are to be one of @order. If one has not the right size yet,
+ * then its own merge is missing.
  */
 static bool gmem_freeze_to_merge(struct inode *inode, pgoff_t start,
 				 unsigned int order, bool *any_uptodate)
 {
-	unsigned int part = order > GMEM_BLOCK_ORDER ? GMEM_BLOCK_ORDER : 0;
+	unsigned int part = gmem_part_order(order);
 	const pgoff_t end = start + BIT(order);
 	struct folio *folio;
 	pgoff_t index;
@@ -616,12 +650,13 @@ static void gmem_clear_rest(struct inode *inode, pgoff_t start, unsigned int ord
 static void gmem_try_merge(struct inode *inode, pgoff_t index, unsigned int order)
 {
 	struct hugetlb_loan *loan = gmem_find_loan(inode, index);
+	struct gmem_layout layout;
 	struct folio *folio;
 	bool uptodate;
 
+	gmem_layout_init(&layout, inode, index, order, NULL, NULL);
 	if (!loan || hugetlb_loan_is_whole(loan) ||
-	    !gmem_stays_private(inode, NULL, NULL, index,
-				index + BIT(order) - 1))
+	    !gmem_stays_private(&layout, index, index + BIT(order) - 1))
 		return;
 	folio = xa_load(&inode->i_mapping->i_pages, index);
 	if (folio_order(folio) >= order ||
@@ -631,10 +666,11 @@ static void gmem_try_merge(struct inode *inode, pgoff_t index, unsigned int orde
 		gmem_clear_rest(inode, index, order);
 
 	if (order == gmem_huge(inode)->order) {
-		hugetlb_loan_merge(loan);
+		hugetlb_loan_merge(loan, gmem_part_order(order));
 		hugetlb_loan_merge_done(loan);
 	} else {
-		hugetlb_loan_make_piece(loan, &folio->page, order);
+		hugetlb_loan_make_piece(loan, &folio->page, order,
+					gmem_part_order(order));
 	}
 	gmem_enter_folio(inode, folio, index, uptodate);
 }
