@@ -786,8 +786,10 @@ static struct folio *loan_alloc_reserved(struct hugetlb_loan_pool *pool,
  *
  * Context: Process context, may sleep.
  * Return: A loan that is whole. Its hugetlb folio is frozen, not locked, has no
- * mapping, and its contents are undefined. -ENOMEM if there is no page, or a cgroup
- * is at its limit.
+ * mapping, and its contents are undefined. -ENOSPC if there is no page, or a cgroup
+ * is at its limit: no memory that anyone frees would help, so there is no use in
+ * calling the OOM killer, or in trying again. -ENOMEM if there is no memory for what
+ * the loan itself needs.
  */
 struct hugetlb_loan *hugetlb_loan_alloc(struct hugetlb_loan_pool *pool,
 					struct mempolicy *policy,
@@ -795,14 +797,17 @@ struct hugetlb_loan *hugetlb_loan_alloc(struct hugetlb_loan_pool *pool,
 {
 	struct hugetlb_loan *loan;
 	struct folio *folio;
+	int ret;
 
 	loan = kzalloc_obj(*loan, GFP_KERNEL_ACCOUNT);
 	if (!loan)
 		return ERR_PTR(-ENOMEM);
 
 	folio = loan_alloc_reserved(pool, policy, ilx);
-	if (!folio)
+	if (!folio) {
+		ret = -ENOSPC;
 		goto err_free;
+	}
 
 	loan->split.h = pool->h;
 	loan->split.nid = folio_nid(folio);
@@ -812,7 +817,8 @@ struct hugetlb_loan *hugetlb_loan_alloc(struct hugetlb_loan_pool *pool,
 	loan->optimized = folio_test_hugetlb_vmemmap_optimized(folio);
 	INIT_WORK(&loan->work, loan_end_work);
 
-	if (xa_err(xa_store(&hugetlb_loans, folio_pfn(folio), loan, GFP_KERNEL)))
+	ret = xa_err(xa_store(&hugetlb_loans, folio_pfn(folio), loan, GFP_KERNEL));
+	if (ret)
 		goto err_put;
 
 	/* Whoever walks over all pages may look at this one for a moment. */
@@ -824,6 +830,6 @@ err_put:
 	folio_put(folio);
 err_free:
 	kfree(loan);
-	return ERR_PTR(-ENOMEM);
+	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_alloc, "kvm");

@@ -327,7 +327,7 @@ static void test_whole(struct kunit *test)
 		expect_counters(test, i + 1, TEST_LOANS - i - 1, 0, 0);
 	}
 	KUNIT_EXPECT_PTR_EQ(test, hugetlb_loan_alloc(ctx->pool, NULL, 0),
-			    ERR_PTR(-ENOMEM));
+			    ERR_PTR(-ENOSPC));
 	expect_counters(test, TEST_LOANS, 0, 0, 0);
 
 	for (i = 0; i < TEST_LOANS; i++) {

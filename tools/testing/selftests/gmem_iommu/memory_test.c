@@ -3,14 +3,9 @@
  * M8, U6: what a binding costs, and who pays. A memory cgroup of its own tells: its
  * "kernel" counter has slab and page tables, its "sec_pagetables" the latter.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/cgroup.h"
 #include "lib/dma.h"
 #include "lib/env.h"
 #include "lib/gmem_vm.h"
@@ -18,8 +13,6 @@
 #include "lib/ioas.h"
 #include "lib/mirror.h"
 
-#define CGROUPS		"/sys/fs/cgroup"
-#define CGROUP		CGROUPS "/gmem_iommu_test"
 #define IOVA		0x100000000ULL
 
 #define SIZE		(64UL << 20)
@@ -32,35 +25,10 @@
 #define NR_BINDINGS	64
 #define NR_RANGES	1024
 
-static int write_text(const char *path, const char *text)
-{
-	int fd, ret = 0;
-
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
 /* Bytes that the cgroup has of a kind, as memory.stat calls it; or -errno. */
 static long long charged(const char *kind)
 {
-	char line[128], name[64];
-	long long bytes = -ENOENT;
-	FILE *file;
-
-	file = fopen(CGROUP "/memory.stat", "r");
-	if (!file)
-		return -errno;
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "%63s %lld", name, &bytes) == 2 &&
-		    !strcmp(name, kind))
-			break;
-	fclose(file);
-	return bytes;
+	return cgroup_get_key("memory.stat", kind);
 }
 
 /* Small changes reach the counters with a delay of some seconds. */
@@ -78,25 +46,10 @@ static long long charged_objects(void)
 /* Move to a new cgroup. Returns NULL, or what is missing. */
 static const char *enter_cgroup(void)
 {
-	char pid[16];
-
-	write_text(CGROUPS "/cgroup.subtree_control", "+memory");
-	if (mkdir(CGROUP, 0755) && errno != EEXIST)
-		return "no cgroups at " CGROUPS;
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	if (write_text(CGROUP "/cgroup.procs", pid) || charged("kernel") < 0 ||
+	if (cgroup_enter("memory") || charged("kernel") < 0 ||
 	    charged("sec_pagetables") < 0)
 		return "no memory cgroups (CONFIG_MEMCG)";
 	return NULL;
-}
-
-static void leave_cgroup(void)
-{
-	char pid[16];
-
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	write_text(CGROUPS "/cgroup.procs", pid);
-	rmdir(CGROUP);
 }
 
 FIXTURE(memory)
@@ -133,7 +86,7 @@ FIXTURE_TEARDOWN(memory)
 	ioas_close(&self->ioas);
 	close(self->gmem_fd);
 	close(self->vm_fd);
-	leave_cgroup();
+	cgroup_leave();
 }
 
 static int convert_every_second(int gmem_fd)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * M4, M5, M7, U5: large leaves of the IOMMU under real DMA. A page in the middle of a
- * 2 MiB leaf turns private and shared again, and again, while a device reads and
- * writes the other 511 pages of the leaf without a pause. They must not notice:
- * every byte arrives, and the IOMMU reports no fault. What the page table looks
- * like is what the IOMMU's debugfs says.
+ * leaf of 2 MiB or 1 GiB turns private and shared again, and again, while a device reads
+ * and writes the 511 pages around it without a pause. They must not notice: every byte
+ * arrives, and the IOMMU reports no fault. What the page table looks like is what the
+ * IOMMU's debugfs says.
  *
  * GMEM_IOMMU_LONG=1 in the environment asks for 100,000 cuts.
  */
@@ -23,6 +23,7 @@
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
 #include "lib/host.h"
+#include "lib/hugepool.h"
 #include "lib/ioas.h"
 #include "lib/kmsg.h"
 #include "lib/mirror.h"
@@ -56,15 +57,17 @@
  * @ioas: Has the file and the buffers
  * @edu: A device for single transfers
  * @block: First page of the block
+ * @leaf_pages: Pages of the leaf that the block is in when all is shared
  * @iova: Of the file: that of the block is a multiple of 2 MiB
  * @binding: Of the whole file, leaves of any size
- * @leaves: 2 MiB leaves in the binding when all of it is shared
+ * @leaves: Leaves of @leaf_pages in the binding when all of it is shared
  */
 struct stand {
 	struct gmem_vm vm;
 	struct ioas ioas;
 	struct edu edu;
 	size_t block;
+	size_t leaf_pages;
 	__u64 iova;
 	int binding;
 	long leaves;
@@ -115,6 +118,25 @@ static const char *stand_missing(void)
 	return copier_bdf() ? NULL : "no VFIO_SELFTESTS_BDF (qemu -device igb)";
 }
 
+static int stand_create_block(struct stand *s)
+{
+	s->block = BLOCK_AT;
+	s->leaf_pages = BLOCK_PAGES;
+	return block_create(&s->vm, FILE_SIZE, BLOCK_AT);
+}
+
+static int stand_create_huge(struct stand *s, size_t huge_size)
+{
+	const bool gigantic = huge_size == SIZE_1G;
+
+	s->block = BLOCK_PAGES;
+	s->leaf_pages = huge_size / GMEM_PAGE_SIZE;
+	return gmem_vm_create(&s->vm, gigantic ? huge_size : FILE_SIZE,
+			      GMEM_VM_SHARED | GUEST_MEMFD_FLAG_HUGETLB |
+			      (gigantic ? GUEST_MEMFD_HUGE_1GB :
+					  GUEST_MEMFD_HUGE_2MB));
+}
+
 static int stand_attach(struct stand *s, const char *bdf)
 {
 	int ret;
@@ -135,7 +157,7 @@ static int stand_bind_file(struct stand *s)
 	if (s->binding < 0)
 		return s->binding;
 	s->leaves = walker_count_leaves(s->edu.bdf, s->iova, file_pages(s),
-					BLOCK_PAGES);
+					s->leaf_pages);
 	return s->leaves < 0 ? s->leaves : 0;
 }
 
@@ -155,13 +177,20 @@ static long block_leaves(const struct stand *s, size_t leaf_pages)
 				   BLOCK_PAGES, leaf_pages);
 }
 
-/* M5: one leaf, or a leaf for each page but @nr_private. */
+/*
+ * M5: one leaf, or a leaf for each page but @nr_private. Then the rest of what was a
+ * larger leaf is as large as it can be.
+ */
 static void expect_block(struct __test_metadata *_metadata, const struct stand *s,
 			 long nr_private)
 {
-	EXPECT_EQ(!nr_private, block_leaves(s, BLOCK_PAGES));
+	EXPECT_EQ(!nr_private, block_leaves(s, s->leaf_pages));
 	EXPECT_EQ(nr_private ? (long)BLOCK_PAGES - nr_private : 0,
 		  block_leaves(s, 1));
+	if (s->leaf_pages > BLOCK_PAGES)
+		EXPECT_EQ(nr_private ? (long)(s->leaf_pages / BLOCK_PAGES) - 1 : 0,
+			  walker_count_leaves(s->edu.bdf, s->iova, file_pages(s),
+					      BLOCK_PAGES));
 }
 
 /*
@@ -346,7 +375,7 @@ FIXTURE(storm)
 FIXTURE_VARIANT(storm)
 {
 	size_t victim;
-	bool huge;
+	size_t huge_size;
 };
 
 FIXTURE_VARIANT_ADD(storm, first_page)
@@ -363,7 +392,13 @@ FIXTURE_VARIANT_ADD(storm, page_in_the_middle)
 FIXTURE_VARIANT_ADD(storm, page_of_a_huge_page)
 {
 	.victim = 511,
-	.huge = true,
+	.huge_size = SIZE_2M,
+};
+
+FIXTURE_VARIANT_ADD(storm, page_of_a_gigantic_page)
+{
+	.victim = 100,
+	.huge_size = SIZE_1G,
 };
 
 FIXTURE_SETUP(storm)
@@ -375,15 +410,14 @@ FIXTURE_SETUP(storm)
 	if (why)
 		SKIP(return, "%s", why);
 	edu_list(&list);
-	if (variant->huge) {
-		self->s.block = BLOCK_PAGES;
-		ASSERT_EQ(0, gmem_vm_create(&self->s.vm, FILE_SIZE,
-					    GMEM_VM_SHARED |
-					    GUEST_MEMFD_FLAG_HUGETLB |
-					    GUEST_MEMFD_HUGE_2MB));
+	if (variant->huge_size) {
+		int ret = stand_create_huge(&self->s, variant->huge_size);
+
+		if (ret == -ENOMEM)
+			SKIP(return, "not enough huge pages");
+		ASSERT_EQ(0, ret);
 	} else {
-		self->s.block = BLOCK_AT;
-		ASSERT_EQ(0, block_create(&self->s.vm, FILE_SIZE, BLOCK_AT));
+		ASSERT_EQ(0, stand_create_block(&self->s));
 	}
 	ASSERT_EQ(0, stand_attach(&self->s, list.bdf[0]));
 	ASSERT_EQ(0, stand_bind_file(&self->s));
@@ -419,6 +453,7 @@ static void flip_page(struct __test_metadata *_metadata, struct stand *s,
 TEST_F_TIMEOUT(storm, M4_M5_neighbours_of_a_cut_notice_nothing, 7200)
 {
 	int nr = getenv("GMEM_IOMMU_LONG") ? NR_FLIPS_LONG : NR_FLIPS;
+	const int levels = self->s.leaf_pages > BLOCK_PAGES ? 2 : 1;
 	struct gmem_iommu_stats before, after;
 	struct stand *s = &self->s;
 	__u8 page[GMEM_PAGE_SIZE];
@@ -443,14 +478,14 @@ TEST_F_TIMEOUT(storm, M4_M5_neighbours_of_a_cut_notice_nothing, 7200)
 	EXPECT_EQ(faults, read_fault_irqs());
 	expect_block(_metadata, s, 0);
 	EXPECT_EQ(s->leaves, walker_count_leaves(s->edu.bdf, s->iova,
-						 file_pages(s), BLOCK_PAGES));
+						 file_pages(s), s->leaf_pages));
 	EXPECT_EQ(0, memcmp(page, s->vm.mem + (s->block + variant->victim) *
 			    GMEM_PAGE_SIZE, sizeof(page)));
 
-	/* Each flip cuts once and merges once, whatever it was near to. */
+	/* Each flip cuts and merges each level once, whatever it was near to. */
 	ASSERT_EQ(0, mirror_get_stats(s->binding, &after));
-	EXPECT_EQ(before.cuts + nr, after.cuts);
-	EXPECT_EQ(before.merges + nr, after.merges);
+	EXPECT_EQ(before.cuts + nr * levels, after.cuts);
+	EXPECT_EQ(before.merges + nr * levels, after.merges);
 	EXPECT_EQ(before.unmapped_pages + nr, after.unmapped_pages);
 	EXPECT_EQ(before.mapped_pages + nr, after.mapped_pages);
 	EXPECT_EQ(0, after.failures);
@@ -531,8 +566,7 @@ FIXTURE_SETUP(flush)
 		SKIP(return, "%s", why);
 
 	edu_list(&list);
-	self->rig.s.block = BLOCK_AT;
-	ASSERT_EQ(0, block_create(&self->rig.s.vm, FILE_SIZE, BLOCK_AT));
+	ASSERT_EQ(0, stand_create_block(&self->rig.s));
 	ASSERT_EQ(0, stand_attach(&self->rig.s, list.bdf[0]));
 	ASSERT_EQ(0, stand_bind_file(&self->rig.s));
 }

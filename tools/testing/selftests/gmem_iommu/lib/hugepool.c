@@ -15,6 +15,7 @@
 #include "hugepool.h"
 
 #define POOL_DIR	"/sys/kernel/mm/hugepages/hugepages-%lukB/%s"
+#define OPTIMIZE_SYSCTL	"/proc/sys/vm/hugetlb_optimize_vmemmap"
 #define PAGES_2M	(SIZE_2M / GMEM_PAGE_SIZE)
 
 static int pool_open(size_t page_size, const char *name, int flags)
@@ -72,6 +73,42 @@ int hugepool_resize(size_t page_size, long nr)
 	if (!ret && pool.nr != nr)
 		return -ENOMEM;
 	return ret;
+}
+
+int hugepool_is_optimized(void)
+{
+	char digit = 0;
+	int fd, ret;
+
+	fd = open(OPTIMIZE_SYSCTL, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = read(fd, &digit, 1) == 1 ? digit == '1' : -EIO;
+	close(fd);
+	return ret;
+}
+
+static int set_optimize(bool optimize)
+{
+	int fd, ret;
+
+	fd = open(OPTIMIZE_SYSCTL, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, optimize ? "1" : "0", 1) == 1 ? 0 : -errno;
+	close(fd);
+	return ret;
+}
+
+int hugepool_optimize(size_t page_size, bool optimize)
+{
+	struct hugepool pool;
+	int ret;
+
+	ret = set_optimize(optimize);
+	ret = ret ?: hugepool_read(page_size, &pool);
+	ret = ret ?: hugepool_resize(page_size, 0);
+	return ret ?: hugepool_resize(page_size, pool.nr);
 }
 
 static bool has(__u64 flags, int bit)

@@ -7,6 +7,7 @@
 #define SELFTESTS_GMEM_IOMMU_HUGEPOOL_H
 
 #include <stdbool.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <linux/types.h>
@@ -33,6 +34,15 @@ int hugepool_read(size_t page_size, struct hugepool *pool);
 
 /* Change the size of the pool; -ENOMEM if there are not as many now. */
 int hugepool_resize(size_t page_size, long nr);
+
+/*
+ * Replace the pages of the pool, which have to be free, by such whose vmemmap is
+ * optimized or not. -ENOENT: the kernel cannot optimize it.
+ */
+int hugepool_optimize(size_t page_size, bool optimize);
+
+/* Whether it is for new pages: 0, 1 or -errno. */
+int hugepool_is_optimized(void);
 
 /**
  * struct folio_map - What a range of physical memory consists of

@@ -67,6 +67,23 @@ int mirror_bind(int gmem_fd, const struct ioas *ioas, __u64 offset,
 	return mirror_bind_args(&args);
 }
 
+int mirror_read_runs(int binding, __u64 offset, struct gmem_iommu_run *runs,
+		     __u32 max)
+{
+	struct gmem_iommu_query_runs query = {
+		.size = sizeof(query),
+		.nr_runs = max,
+		.cursor = offset,
+		.runs = (unsigned long)runs,
+	};
+	int ret;
+
+	ret = xioctl(binding, GMEM_IOMMU_QUERY_RUNS, &query);
+	if (ret)
+		return ret;
+	return query.cursor == END_CURSOR ? (int)query.nr_runs : -E2BIG;
+}
+
 int mirror_get_stats(int binding, struct gmem_iommu_stats *stats)
 {
 	memset(stats, 0, sizeof(*stats));

@@ -35,6 +35,13 @@ int mirror_bind_args(struct gmem_iommu_bind *args);
 const char *mirror_check_runs(int binding, __u64 offset, const __u8 *model,
 			      size_t npages);
 
+/*
+ * QUERY_RUNS as it is: up to @max runs of the whole binding. Returns their number, or
+ * -errno; -E2BIG if there are more.
+ */
+int mirror_read_runs(int binding, __u64 offset, struct gmem_iommu_run *runs,
+		     __u32 max);
+
 int mirror_get_stats(int binding, struct gmem_iommu_stats *stats);
 
 /* 0: alive; 1: poll() reports that it is dead; -errno. */

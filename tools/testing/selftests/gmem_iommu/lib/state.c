@@ -38,25 +38,43 @@ __u64 mirror_generation(int binding)
 	       query.generation;
 }
 
+static void read_page(struct gmem_state *state, size_t i, const __u8 *page)
+{
+	__u64 words[GMEM_PAGE_SIZE / sizeof(__u64)];
+
+	if (host_read(words, page, sizeof(words))) {
+		state->page[i] = PAGE_PRIVATE;
+		return;
+	}
+	state->page[i] = PAGE_SHARED;
+	state->hash[i] = hash_page(words);
+}
+
+const char *gmem_state_read_some(struct gmem_state *state, const __u8 *mem,
+				 const size_t *pages, size_t npages)
+{
+	size_t i;
+
+	memset(state, 0, sizeof(*state));
+	if (npages > GMEM_STATE_MAX_PAGES)
+		return "too many pages for struct gmem_state";
+	state->npages = npages;
+	for (i = 0; i < npages; i++)
+		read_page(state, i, mem + pages[i] * GMEM_PAGE_SIZE);
+	return "";
+}
+
 const char *gmem_state_read(struct gmem_state *state, int binding,
 			    const __u8 *mem, size_t npages)
 {
-	__u64 words[GMEM_PAGE_SIZE / sizeof(__u64)];
 	size_t i;
 
 	memset(state, 0, sizeof(*state));
 	if (npages > GMEM_STATE_MAX_PAGES)
 		return "the file is too big for struct gmem_state";
 	state->npages = npages;
-
-	for (i = 0; i < npages; i++) {
-		if (host_read(words, mem + i * GMEM_PAGE_SIZE, sizeof(words))) {
-			state->page[i] = PAGE_PRIVATE;
-			continue;
-		}
-		state->page[i] = PAGE_SHARED;
-		state->hash[i] = hash_page(words);
-	}
+	for (i = 0; i < npages; i++)
+		read_page(state, i, mem + i * GMEM_PAGE_SIZE);
 
 	if (binding < 0)
 		return "";

@@ -38,6 +38,13 @@ struct gmem_state {
 const char *gmem_state_read(struct gmem_state *state, int binding,
 			    const __u8 *mem, size_t npages);
 
+/*
+ * The same of some pages only, as the host sees them: @state->page[i] is what
+ * @pages[i] is.
+ */
+const char *gmem_state_read_some(struct gmem_state *state, const __u8 *mem,
+				 const size_t *pages, size_t npages);
+
 /* The first page that differs, or -1. Generations are not compared. */
 long gmem_state_diff(const struct gmem_state *a, const struct gmem_state *b);
 
