@@ -1002,8 +1002,9 @@ EXPORT_SYMBOL_NS_GPL(iommufd_ext_join, "IOMMUFD_EXT");
 
 /**
  * iommufd_ext_unlock() - End a change of the set of an object
- * @ext: The object. What was mapped or unmapped has been synced by
- *	iommufd_ext_sync(). What was only prepared needs not.
+ * @ext: The object. What was done since iommufd_ext_lock() has been synced by
+ *	iommufd_ext_sync(), also if the change was given up: leaves can have been
+ *	cut for it.
  */
 void iommufd_ext_unlock(struct iommufd_ext *ext)
 {
@@ -1011,10 +1012,9 @@ void iommufd_ext_unlock(struct iommufd_ext *ext)
 
 	lockdep_assert_held(&ext->pages->mutex);
 
-	/* The leaves that were cut for a change that was given up */
+	/* Late, but the next change must not find it */
 	list_for_each_entry(dom, &ext->domains, elm)
-		if (ext_sync_gathered(dom))
-			atomic64_inc(&ext->syncs);
+		WARN_ON_ONCE(ext_sync_gathered(dom));
 
 	list_del_init(&ext->txn_elm);
 	mutex_unlock(&ext->pages->mutex);

@@ -753,6 +753,8 @@ static int ext_do_change(struct ext_change *change)
 	ext_look(change, IOMMU_TEST_EXT_PREPARED);
 	if (!rc)
 		ext_commit(change);
+	else
+		iommufd_ext_sync(&change->txn);
 
 	list_for_each_entry_reverse(obj, &provider->objs, elm)
 		iommufd_ext_unlock(obj->ext);

@@ -165,6 +165,18 @@ static void gmem_mirror_trace_cut(struct gmem_binding *b,
 }
 
 /*
+ * Leave an event that is given up. What was cut in vain has to be flushed: the
+ * first to leave does it for all, while all of them are still locked.
+ */
+static void gmem_mirror_leave(struct gmem_binding *b,
+			      const struct gmem_event *event)
+{
+	iommufd_ext_sync(&gmem_mirror_leader(event)->txn);
+	list_del(&b->joined);
+	iommufd_ext_unlock(b->ext);
+}
+
+/*
  * The lock comes first: events that hold the invalidate lock shared meet here.
  * The transaction is that of the leader, who has been locked before.
  */
@@ -189,8 +201,7 @@ static int gmem_mirror_prepare(struct gmem_listener *listener,
 	gmem_mirror_trace_cut(b, event, ret, began);
 	if (ret) {
 		b->refusals++;
-		list_del(&b->joined);
-		iommufd_ext_unlock(b->ext);
+		gmem_mirror_leave(b, event);
 	}
 	return ret;
 }
@@ -202,7 +213,7 @@ static void gmem_mirror_abort(struct gmem_listener *listener,
 
 	/* Cut leaves and empty tables translate as before; they may stay. */
 	b->aborts++;
-	iommufd_ext_unlock(b->ext);
+	gmem_mirror_leave(b, event);
 }
 
 /* Unmap what is not to be reached any more. */

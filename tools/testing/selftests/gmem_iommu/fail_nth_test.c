@@ -11,15 +11,12 @@
  * Domains are iommufd's mock, so that page tables are a part of the test.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <linux/iommufd.h>
@@ -28,6 +25,7 @@
 #include "kselftest_harness.h"
 #include "lib/gmem_vm.h"
 #include "lib/host.h"
+#include "lib/inject.h"
 #include "lib/ioas.h"
 #include "lib/kvm_stats.h"
 #include "lib/mirror.h"
@@ -41,7 +39,6 @@
 #define IOVA(i)		(0x10000000ULL + (i) * 0x1000000ULL)
 #define SEED		0x5eed0003
 #define MAX_NTH		2000
-#define DEBUGFS		"/sys/kernel/debug/"
 
 /**
  * struct rig - One file, bound twice in an IOAS
@@ -52,7 +49,7 @@
  * @hwpt_id: The mock domain of @ioas, or 0
  * @bindings: The first of the whole file, the second of its second half; -1
  *	where there is none
- * @nth_fd: /proc/self/task/<tid>/fail-nth
+ * @nth_fd: Of inject_open()
  * @nr_fds: Open files before the call
  * @nr_resident: Pages with memory before the call
  * @before: State before the call
@@ -81,69 +78,6 @@ static int xioctl(int fd, unsigned long cmd, void *arg)
 	int ret = ioctl(fd, cmd, arg);
 
 	return ret < 0 ? -errno : ret;
-}
-
-static int write_file(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t len = strlen(value);
-	int ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, value, len) != len)
-		ret = -EIO;
-	close(fd);
-	return ret;
-}
-
-/*
- * Let every allocation fail that may fail at all: also those that can wait, and
- * single pages. Without min-order the page tables and the memory itself would
- * not be a part of the test. Returns NULL, or what is missing.
- */
-static const char *setup_fault_injection(void)
-{
-	static const char * const settings[][2] = {
-		{ DEBUGFS "failslab/verbose", "0" },
-		{ DEBUGFS "failslab/ignore-gfp-wait", "N" },
-		{ DEBUGFS "fail_page_alloc/verbose", "0" },
-		{ DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N" },
-		{ DEBUGFS "fail_page_alloc/ignore-gfp-highmem", "N" },
-		{ DEBUGFS "fail_page_alloc/min-order", "0" },
-	};
-	size_t i;
-
-	/* Only with CONFIG_IOMMUFD_TEST, see struct call. */
-	write_file(DEBUGFS "fail_iommufd/verbose", "0");
-
-	for (i = 0; i < ARRAY_SIZE(settings); i++) {
-		if (write_file(settings[i][0], settings[i][1]))
-			return "no failslab or fail_page_alloc in debugfs";
-	}
-	return NULL;
-}
-
-/* Arm: the @nth allocation from now on fails. */
-static bool fail_nth(struct rig *rig, unsigned int nth)
-{
-	char buf[16];
-	int len = snprintf(buf, sizeof(buf), "%u", nth);
-
-	return pwrite(rig->nth_fd, buf, len, 0) == len;
-}
-
-/* Disarm, and tell if an allocation has failed. */
-static bool has_failed(struct rig *rig)
-{
-	char buf[16] = {};
-	ssize_t len;
-
-	len = pread(rig->nth_fd, buf, sizeof(buf) - 1, 0);
-	/* What is left may hit the disarming itself: then it hit nothing else. */
-	if (!fail_nth(rig, 0))
-		fail_nth(rig, 0);
-	return len > 0 && !strcmp(buf, "0\n");
 }
 
 static int create_mock(struct rig *rig)
@@ -364,9 +298,9 @@ static bool sweep_one(struct __test_metadata *_metadata, struct rig *rig,
 	EXPECT_EQ(0, prepare_call(rig, call));
 	remember(_metadata, rig);
 	generation = mirror_generation(rig->bindings[0]);
-	EXPECT_TRUE(fail_nth(rig, nth));
+	EXPECT_TRUE(inject_arm(rig->nth_fd, nth));
 	ret = call->run(rig);
-	failed = has_failed(rig);
+	failed = inject_disarm(rig->nth_fd);
 	if (ret) {
 		EXPECT_TRUE(may_answer(call, ret)) TH_LOG("%d", ret);
 		EXPECT_TRUE(failed);
@@ -437,19 +371,13 @@ static void setup_rig(struct __test_metadata *_metadata, struct rig *rig,
 		      int nr_bindings, bool domain)
 {
 	const char *missing;
-	char path[64];
 	int i;
 
 	missing = nr_bindings ? mirror_missing() : gmem_vm_missing();
 	if (!missing)
-		missing = setup_fault_injection();
+		missing = inject_open(&rig->nth_fd);
 	if (missing)
 		SKIP(return, "%s", missing);
-
-	snprintf(path, sizeof(path), "/proc/self/task/%ld/fail-nth", syscall(SYS_gettid));
-	rig->nth_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (rig->nth_fd < 0)
-		SKIP(return, "no fail-nth");
 
 	ASSERT_EQ(0, gmem_vm_create(&rig->vm, FILE_SIZE, GMEM_VM_SHARED));
 	write_contents(_metadata, rig);

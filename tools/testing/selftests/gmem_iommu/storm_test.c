@@ -23,6 +23,7 @@
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
 #include "lib/host.h"
+#include "lib/inject.h"
 #include "lib/ioas.h"
 #include "lib/kmsg.h"
 #include "lib/mirror.h"
@@ -33,6 +34,8 @@
 #define NR_FLIPS_LONG	100000
 #define LOOK_EVERY	200	/* at the page table */
 #define NR_FAULTS	3	/* accesses to the page while it is private */
+
+#define MAX_NTH		200	/* allocations of a conversion of one page */
 
 #define NR_RANGES	1024	/* of one request, KVM_GMEM_CONVERT_MAX_RANGES */
 
@@ -113,6 +116,15 @@ static const char *stand_missing(void)
 	if (why)
 		return why;
 	return copier_bdf() ? NULL : "no VFIO_SELFTESTS_BDF (qemu -device igb)";
+}
+
+/* Where the block is not a matter of luck. */
+static int stand_create_huge(struct stand *s)
+{
+	s->block = BLOCK_PAGES;
+	return gmem_vm_create(&s->vm, FILE_SIZE,
+			      GMEM_VM_SHARED | GUEST_MEMFD_FLAG_HUGETLB |
+			      GUEST_MEMFD_HUGE_2MB);
 }
 
 static int stand_attach(struct stand *s, const char *bdf)
@@ -359,7 +371,6 @@ FIXTURE_VARIANT_ADD(storm, page_in_the_middle)
 	.victim = 200,
 };
 
-/* Where the block is not a matter of luck. */
 FIXTURE_VARIANT_ADD(storm, page_of_a_huge_page)
 {
 	.victim = 511,
@@ -376,11 +387,7 @@ FIXTURE_SETUP(storm)
 		SKIP(return, "%s", why);
 	edu_list(&list);
 	if (variant->huge) {
-		self->s.block = BLOCK_PAGES;
-		ASSERT_EQ(0, gmem_vm_create(&self->s.vm, FILE_SIZE,
-					    GMEM_VM_SHARED |
-					    GUEST_MEMFD_FLAG_HUGETLB |
-					    GUEST_MEMFD_HUGE_2MB));
+		ASSERT_EQ(0, stand_create_huge(&self->s));
 	} else {
 		self->s.block = BLOCK_AT;
 		ASSERT_EQ(0, block_create(&self->s.vm, FILE_SIZE, BLOCK_AT));
@@ -531,8 +538,7 @@ FIXTURE_SETUP(flush)
 		SKIP(return, "%s", why);
 
 	edu_list(&list);
-	self->rig.s.block = BLOCK_AT;
-	ASSERT_EQ(0, block_create(&self->rig.s.vm, FILE_SIZE, BLOCK_AT));
+	ASSERT_EQ(0, stand_create_huge(&self->rig.s));
 	ASSERT_EQ(0, stand_attach(&self->rig.s, list.bdf[0]));
 	ASSERT_EQ(0, stand_bind_file(&self->rig.s));
 }
@@ -639,6 +645,107 @@ TEST_F(flush, M7_one_for_each_domain)
 	ASSERT_EQ(0, edu_attach(&second, &s->ioas, hwpt));
 	check_flushes(_metadata, &self->rig, 2);
 	edu_close(&second);
+}
+
+/*
+ * A request that is refused has cut leaves in vain: in all bindings, or in those
+ * that were asked before the one that refuses. They are one flush together.
+ */
+#define NR_MORE		2
+
+static void bind_more(struct __test_metadata *_metadata, const struct stand *s,
+		      int *more)
+{
+	int i;
+
+	for (i = 0; i < NR_MORE; i++) {
+		/* The block is at a multiple of 2 MiB there, too. */
+		more[i] = stand_bind(s, s->iova + (i + 1) * 2 * FILE_SIZE);
+		ASSERT_LE(0, more[i]);
+	}
+}
+
+static void unbind_more(const int *more)
+{
+	int i;
+
+	for (i = 0; i < NR_MORE; i++)
+		close(more[i]);
+}
+
+TEST_F(flush, M7_N2_one_for_a_request_that_is_refused)
+{
+	struct flush_rig *rig = &self->rig;
+	struct stand *s = &rig->s;
+	int more[NR_MORE], pin;
+
+	bind_more(_metadata, s, more);
+	pin = host_pin(s->vm.mem + (s->block + 7) * GMEM_PAGE_SIZE,
+		       GMEM_PAGE_SIZE);
+	if (pin == -ENOENT)
+		SKIP(return, "no CONFIG_GUP_TEST");
+	ASSERT_LE(0, pin);
+
+	count_flushes(&rig->tracing);
+	EXPECT_EQ(-EAGAIN, stand_convert(s, s->block + 7, 1, true));
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	/* They are cut by now. */
+	EXPECT_EQ(-EAGAIN, stand_convert(s, s->block + 7, 1, true));
+	EXPECT_EQ(0, count_flushes(&rig->tracing));
+
+	close(pin);
+	unbind_more(more);
+}
+
+/* Make the conversion's @nth allocation fail. Returns its flushes, -1 at success. */
+static long flushes_of_failure(struct __test_metadata *_metadata,
+			       struct flush_rig *rig, int nth_fd,
+			       unsigned int nth)
+{
+	struct stand *s = &rig->s;
+	long flushes;
+	int ret;
+
+	count_flushes(&rig->tracing);
+	EXPECT_TRUE(inject_arm(nth_fd, nth));
+	ret = stand_convert(s, s->block + 7, 1, true);
+	inject_disarm(nth_fd);
+	flushes = count_flushes(&rig->tracing);
+	EXPECT_GE(1, flushes) {
+		TH_LOG("allocation %u", nth);
+	}
+
+	/* Whole again for the next one: leaves that were cut are merged by it. */
+	if (ret)
+		EXPECT_EQ(0, stand_convert(s, s->block + 7, 1, true));
+	EXPECT_EQ(0, stand_convert(s, s->block + 7, 1, false));
+	expect_block(_metadata, s, 0);
+	return ret ? flushes : -1;
+}
+
+TEST_F_TIMEOUT(flush, M7_N2_one_for_each_allocation_that_fails, 300)
+{
+	struct flush_rig *rig = &self->rig;
+	int more[NR_MORE], nth_fd;
+	const char *missing;
+	unsigned int nth;
+	long flushes, sum = 0;
+
+	missing = inject_open(&nth_fd);
+	if (missing)
+		SKIP(return, "%s", missing);
+	bind_more(_metadata, &rig->s, more);
+	for (nth = 1; nth < MAX_NTH; nth++) {
+		flushes = flushes_of_failure(_metadata, rig, nth_fd, nth);
+		if (flushes < 0)
+			break;
+		sum += flushes;
+	}
+	/* Those of the first and of the second binding are before the last one's. */
+	EXPECT_LT(NR_MORE, nth);
+	EXPECT_LE(NR_MORE, sum);
+	unbind_more(more);
+	close(nth_fd);
 }
 
 /* U5: the tracepoints count what was cut and merged. */

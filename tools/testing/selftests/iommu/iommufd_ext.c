@@ -497,6 +497,15 @@ TEST_F(ext, syncs_M7)
 		ASSERT_EQ(syncs[3], md_syncs(self->fd, other_id));         \
 	})
 
+	/* Of a change that is given up, what was cut in vain */
+	read_syncs();
+	EXPECT_ERRNO(ECANCELED, ext_change(&self->ext, opening,
+					   ARRAY_SIZE(opening), EXT_ABORT, NULL));
+	if (can_be_large(variant->max_leaf_lg2, variant->pfn_xor))
+		check_syncs(1, 1);
+	else
+		check_syncs(0, 0);
+
 	read_syncs();
 	ASSERT_EQ(0, ext_change(&self->ext, opening, ARRAY_SIZE(opening), 0,
 				NULL));
