@@ -193,7 +193,9 @@ TEST_F(heard, N1_C12_memory_failure)
 	if (ret == -EINVAL)
 		SKIP(return, "no CONFIG_MEMORY_FAILURE");
 	ASSERT_EQ(0, ret);
-	EXPECT_STREQ("invalidate memory_failure -5-5 (shared, none)\n",
+	EXPECT_STREQ("prepare memory_failure -5-5 (shared, none)\n"
+		     "invalidate memory_failure -5-5 (shared, none)\n"
+		     "populate memory_failure -5-5 (shared, none)\n",
 		     listener_log(self->l));
 }
 
@@ -211,7 +213,9 @@ static int create_slot(struct gmem_vm *vm)
 TEST_F(heard, N1_C12_memslot)
 {
 	ASSERT_EQ(0, delete_slot(&self->vm));
-	EXPECT_STREQ("invalidate memslot_delete -0-63 (shared, pending)\n",
+	EXPECT_STREQ("prepare memslot_delete -0-63 (shared, pending)\n"
+		     "invalidate memslot_delete -0-63 (shared, pending)\n"
+		     "populate memslot_delete -0-63 (shared, pending)\n",
 		     listener_log(self->l));
 
 	ASSERT_EQ(0, create_slot(&self->vm));
@@ -244,7 +248,9 @@ TEST_F(heard, N1_C12_memslot_of_a_part)
 
 	/* The part that is back goes again; the rest is gone already. */
 	ASSERT_EQ(0, delete_slot(vm));
-	EXPECT_STREQ("invalidate memslot_delete -0-10 (private, pending)\n",
+	EXPECT_STREQ("prepare memslot_delete -0-10 (private, pending)\n"
+		     "invalidate memslot_delete -0-10 (private, pending)\n"
+		     "populate memslot_delete -0-10 (private, pending)\n",
 		     listener_log(self->l));
 	ASSERT_EQ(0, create_slot(vm));
 	EXPECT_STREQ("prepare memslot_create +10-11 (shared, pending) +16-63 (shared, pending)\n"
@@ -261,7 +267,9 @@ TEST_F(heard, N1_C12_release)
 	gmem_vm_close_gmem(&self->vm);
 	EXPECT_STREQ("", listener_log(self->l));
 	close(fd);
-	EXPECT_STREQ("invalidate release -0-63 (shared, memory)\n",
+	EXPECT_STREQ("prepare release -0-63 (shared, memory)\n"
+		     "invalidate release -0-63 (shared, memory)\n"
+		     "populate release -0-63 (shared, memory)\n",
 		     listener_log(self->l));
 
 	/* The slot over the closed file goes; nobody is left to hear it. */

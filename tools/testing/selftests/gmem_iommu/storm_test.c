@@ -748,6 +748,36 @@ TEST_F_TIMEOUT(flush, M7_N2_one_for_each_allocation_that_fails, 300)
 	close(nth_fd);
 }
 
+/* What has happened already is one flush for all bindings, too. */
+TEST_F(flush, M7_C12_one_for_what_nobody_can_refuse)
+{
+	struct flush_rig *rig = &self->rig;
+	struct stand *s = &rig->s;
+	int more[NR_MORE], ret;
+
+	bind_more(_metadata, s, more);
+	count_flushes(&rig->tracing);
+	ret = host_break(s->vm.mem + (s->block + 7) * GMEM_PAGE_SIZE);
+	if (ret == -EINVAL)
+		SKIP(return, "no CONFIG_MEMORY_FAILURE");
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	expect_block(_metadata, s, 1);
+
+	ASSERT_EQ(0, gmem_set_slot(s->vm.vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL));
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	EXPECT_EQ(0, walker_count(s->edu.bdf, s->iova, file_pages(s)));
+
+	ASSERT_EQ(0, gmem_set_slot(s->vm.vm_fd, GMEM_VM_SLOT, 0, s->vm.size,
+				   s->vm.gmem_fd, 0, s->vm.mem));
+	expect_block(_metadata, s, 1);
+	count_flushes(&rig->tracing);
+	gmem_vm_close_gmem(&s->vm);
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	EXPECT_EQ(0, walker_count(s->edu.bdf, s->iova, file_pages(s)));
+	unbind_more(more);
+}
+
 /* U5: the tracepoints count what was cut and merged. */
 TEST_F(flush, U5_cut_and_merge_are_traced)
 {
