@@ -527,9 +527,7 @@ FIXTURE_SETUP(veto)
 	const char *why;
 	int i;
 
-	why = listener_missing();
-	if (!why)
-		why = env_missing(1);
+	why = listener_env_missing();
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, env_create(env, NPAGES, true));
@@ -772,28 +770,17 @@ FIXTURE_SETUP(order)
 	struct env *env = &self->rig.env;
 	const char *why;
 
-	why = listener_missing();
-	if (!why)
-		why = env_missing(1);
+	why = listener_env_missing();
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, env_create(env, NPAGES, true));
-	self->rig.l[0] = listener_open(env->vm.gmem_fd, 0, NPAGES);
-	ASSERT_LE(0, self->rig.l[0]);
-	ASSERT_EQ(0, env_bind(env));
-	self->rig.l[1] = listener_open(env->vm.gmem_fd, 0, NPAGES);
-	ASSERT_LE(0, self->rig.l[1]);
+	ASSERT_EQ(0, listener_open_both(env, self->rig.l));
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
 }
 
 FIXTURE_TEARDOWN(order)
 {
-	int i;
-
-	for (i = 0; i < 2; i++) {
-		listener_hold(self->rig.l[i], 0);
-		close(self->rig.l[i]);
-	}
+	listener_close_both(self->rig.l);
 	env_destroy(&self->rig.env);
 }
 
