@@ -190,15 +190,7 @@ TEST_F(ext, dirty_page_size_M12)
 /* Each domain and each area has its own, and takes it along when it goes */
 TEST_F(ext, dirty_areas_M12)
 {
-	struct iommu_ioas_copy copy = {
-		.size = sizeof(copy),
-		.flags = READ_WRITE | IOMMU_IOAS_MAP_FIXED_IOVA,
-		.dst_ioas_id = self->ioas_id,
-		.src_ioas_id = self->ioas_id,
-		.length = LENGTH,
-		.src_iova = IOVA,
-		.dst_iova = IOVA2,
-	};
+	struct iommu_ioas_copy copy = ext_copy(self->ioas_id, IOVA, IOVA2);
 	uint32_t hwpt_id, hwpt2_id;
 	unsigned long bitmap[DIRTY_LONGS];
 

@@ -117,6 +117,21 @@ static bool can_be_large(unsigned int max_leaf_lg2, __u64 pfn_xor)
 	return full_leaves(max_leaf_lg2, pfn_xor, NPAGES) != NPAGES;
 }
 
+/* For IOMMU_IOAS_COPY of a whole area within an IOAS */
+static struct iommu_ioas_copy ext_copy(uint32_t ioas_id, __u64 src_iova,
+				       __u64 dst_iova)
+{
+	return (struct iommu_ioas_copy){
+		.size = sizeof(struct iommu_ioas_copy),
+		.flags = READ_WRITE | IOMMU_IOAS_MAP_FIXED_IOVA,
+		.dst_ioas_id = ioas_id,
+		.src_ioas_id = ioas_id,
+		.length = LENGTH,
+		.src_iova = src_iova,
+		.dst_iova = dst_iova,
+	};
+}
+
 #define check_ext(hwpt_id, iova)                                          \
 	ASSERT_LE(0, ext_check(&self->ext, hwpt_id, iova,                 \
 			       variant->max_leaf_lg2))

@@ -197,15 +197,7 @@ TEST_F(ext, unmap_race_M14)
 /* User space copies the area of an object that the provider takes away */
 static int copy(struct racer *racer)
 {
-	struct iommu_ioas_copy copy = {
-		.size = sizeof(copy),
-		.flags = READ_WRITE | IOMMU_IOAS_MAP_FIXED_IOVA,
-		.dst_ioas_id = racer->ioas_id,
-		.src_ioas_id = racer->ioas_id,
-		.length = LENGTH,
-		.src_iova = IOVA2,
-		.dst_iova = IOVA,
-	};
+	struct iommu_ioas_copy copy = ext_copy(racer->ioas_id, IOVA2, IOVA);
 
 	if (ioctl(racer->fd, IOMMU_IOAS_COPY, &copy))
 		return errno == ENOENT || errno == ENODEV ? 0 : errno;

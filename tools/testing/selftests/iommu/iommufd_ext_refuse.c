@@ -75,15 +75,7 @@ TEST_F(ext, formats_M13)
 /* An object for readers cannot be written, not even by a copy */
 TEST_F(ext, protection_M10)
 {
-	struct iommu_ioas_copy copy = {
-		.size = sizeof(copy),
-		.flags = READ_WRITE | IOMMU_IOAS_MAP_FIXED_IOVA,
-		.dst_ioas_id = self->ioas_id,
-		.src_ioas_id = self->ioas_id,
-		.length = LENGTH,
-		.src_iova = IOVA,
-		.dst_iova = IOVA2,
-	};
+	struct iommu_ioas_copy copy = ext_copy(self->ioas_id, IOVA, IOVA2);
 	struct iommu_test_leaf leaf;
 	uint32_t index;
 	__u64 iova = IOVA;
