@@ -10,7 +10,7 @@ source "$(dirname "$0")/lib.sh"
 
 "$TOP/scripts/deps.sh"
 suites=("$@")
-(( $# )) || suites=(own in_place huge_vmemmap generic_pt iommufd upstream host)
+(( $# )) || suites=(own in_place noiommu huge_vmemmap generic_pt iommufd upstream host)
 image=$("$TOP/scripts/image.sh" debug)
 export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi

@@ -24,9 +24,10 @@
  * @populate is told of the ranges that devices may reach now.
  *
  * GMEM_MEMORY_FAILURE, GMEM_MEMSLOT_DELETE and GMEM_RELEASE have already happened
- * when they are reported: they come as @invalidate alone, without @prepare and
- * without @populate. GMEM_POPULATE and GMEM_MEMSLOT_CREATE take nothing away:
- * they come without @invalidate.
+ * when they are reported, see gmem_event_has_happened(): @prepare, which may lock
+ * and must not refuse, @invalidate and @populate follow one another at once.
+ * GMEM_POPULATE and GMEM_MEMSLOT_CREATE take nothing away: they come without
+ * @invalidate.
  *
  * Pages whose memslot was deleted are guest memory no more. They keep their state
  * and their memory, but gmem_next_pfn_run() does not find them until they are in
@@ -122,6 +123,14 @@ struct gmem_event {
 	pgoff_t error_index;
 	struct list_head joined;
 };
+
+/* Whether nobody can refuse it any more. */
+static inline bool gmem_event_has_happened(const struct gmem_event *event)
+{
+	return event->reason == GMEM_MEMORY_FAILURE ||
+	       event->reason == GMEM_MEMSLOT_DELETE ||
+	       event->reason == GMEM_RELEASE;
+}
 
 /**
  * struct gmem_listener_ops - Phases of a change, see the top of this file

@@ -79,7 +79,8 @@ int gmem_event_prepare(struct gmem_event *event);
 void gmem_event_abort(const struct gmem_event *event);
 void gmem_event_invalidate(const struct gmem_event *event);
 void gmem_event_populate(const struct gmem_event *event);
-void gmem_release_listeners(const struct gmem_event *event);
+void gmem_event_report(struct gmem_event *event);
+void gmem_release_listeners(struct gmem_event *event);
 
 /* gmem_memslot.c */
 void gmem_memslots_init_once(struct gmem_inode *gi);

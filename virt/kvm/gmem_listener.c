@@ -413,17 +413,26 @@ void gmem_event_populate(const struct gmem_event *event)
 			listener->ops->populate(listener, event);
 }
 
+/* Report what has happened already. The listeners learn of it in all phases. */
+void gmem_event_report(struct gmem_event *event)
+{
+	WARN_ON_ONCE(!gmem_event_has_happened(event));
+	WARN_ON_ONCE(gmem_event_prepare(event));
+	gmem_event_invalidate(event);
+	gmem_event_populate(event);
+}
+
 /* The last file is gone: tell the listeners, which then are none. */
-void gmem_release_listeners(const struct gmem_event *event)
+void gmem_release_listeners(struct gmem_event *event)
 {
 	struct gmem_inode *gi = GMEM_I(event->inode);
 	struct gmem_listener *listener, *next;
 
 	lockdep_assert_held_write(&event->inode->i_mapping->invalidate_lock);
 
+	gmem_event_report(event);
 	list_for_each_entry_safe(listener, next, &gi->listeners, node) {
 		list_del(&listener->node);
 		listener->inode = NULL;
-		listener->ops->invalidate(listener, event);
 	}
 }

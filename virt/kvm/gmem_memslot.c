@@ -205,5 +205,5 @@ void gmem_memslot_deleted(struct inode *inode, pgoff_t start, pgoff_t last)
 		return;
 
 	mas_store(&mas, gmem_slot_entry(GMEM_SLOT_GONE));
-	gmem_event_invalidate(&event);
+	gmem_event_report(&event);
 }

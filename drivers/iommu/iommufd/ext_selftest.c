@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A provider of ext pages for tools/testing/selftests/iommu/iommufd_ext.c, and a
+ * A provider of ext pages for tools/testing/selftests/iommu/iommufd_ext_*.c, and a
  * look into the page tables of the mock IOMMU.
  *
  * The provider is a file. It has a set of pages, each with a PFN that nobody uses
@@ -55,6 +55,16 @@ void iommufd_test_iotlb_sync(struct iommufd_test_iotlb *iotlb,
 	iotlb->nr_syncs++;
 	iotlb->start = gather->start;
 	iotlb->last = gather->end;
+	write_unlock(&iotlb->lock);
+}
+
+void iommufd_test_iotlb_sync_map(struct iommufd_test_iotlb *iotlb,
+				 unsigned long iova, size_t size)
+{
+	write_lock(&iotlb->lock);
+	iotlb->nr_map_syncs++;
+	iotlb->map_start = iova;
+	iotlb->map_last = iova + size - 1;
 	write_unlock(&iotlb->lock);
 }
 
@@ -240,6 +250,9 @@ static int iommufd_test_md_info(struct iommufd_ucmd *ucmd)
 	cmd->md_info.out_nr_syncs = mock.iotlb->nr_syncs;
 	cmd->md_info.out_sync_start = mock.iotlb->start;
 	cmd->md_info.out_sync_last = mock.iotlb->last;
+	cmd->md_info.out_nr_map_syncs = mock.iotlb->nr_map_syncs;
+	cmd->md_info.out_map_start = mock.iotlb->map_start;
+	cmd->md_info.out_map_last = mock.iotlb->map_last;
 	read_unlock(&mock.iotlb->lock);
 
 	iommufd_put_object(ucmd->ictx, mock.obj);
@@ -646,11 +659,24 @@ static void ext_look(struct ext_change *change, unsigned int step)
 						   change->max);
 }
 
+/* The next run of a range's pages that are not there; *@index is where to look */
+static bool ext_next_absent(const struct ext_change *change,
+			    const struct iommu_test_ext_range *range,
+			    unsigned long *index, struct iommufd_ext_run *run)
+{
+	unsigned long last = range->index + range->nr - 1;
+
+	if (*index > last ||
+	    !ext_find_run(change->provider, *index, last, false, run))
+		return false;
+	*index = run->index + run->nr;
+	return true;
+}
+
 static int ext_prepare_range(struct ext_change *change,
 			     const struct iommu_test_ext_range *range)
 {
 	struct ext_provider *provider = change->provider;
-	unsigned long last = range->index + range->nr - 1;
 	unsigned long index = range->index;
 	struct iommufd_ext_run run;
 	struct ext_obj *obj;
@@ -668,14 +694,12 @@ static int ext_prepare_range(struct ext_change *change,
 		return 0;
 	}
 
-	while (index <= last &&
-	       ext_find_run(provider, index, last, false, &run)) {
+	while (ext_next_absent(change, range, &index, &run)) {
 		list_for_each_entry(obj, &provider->objs, elm) {
 			rc = iommufd_ext_prepare_map(obj->ext, &run);
 			if (rc)
 				return rc;
 		}
-		index = run.index + run.nr;
 	}
 	return 0;
 }
@@ -701,17 +725,13 @@ static void ext_map_range(struct ext_change *change,
 			  const struct iommu_test_ext_range *range)
 {
 	struct ext_provider *provider = change->provider;
-	unsigned long last = range->index + range->nr - 1;
 	unsigned long index = range->index;
 	struct iommufd_ext_run run;
 	struct ext_obj *obj;
 
-	while (index <= last &&
-	       ext_find_run(provider, index, last, false, &run)) {
+	while (ext_next_absent(change, range, &index, &run))
 		list_for_each_entry(obj, &provider->objs, elm)
 			iommufd_ext_map_run(obj->ext, &run);
-		index = run.index + run.nr;
-	}
 	bitmap_set(provider->present, range->index, range->nr);
 }
 
@@ -753,6 +773,8 @@ static int ext_do_change(struct ext_change *change)
 	ext_look(change, IOMMU_TEST_EXT_PREPARED);
 	if (!rc)
 		ext_commit(change);
+	else
+		iommufd_ext_sync(&change->txn);
 
 	list_for_each_entry_reverse(obj, &provider->objs, elm)
 		iommufd_ext_unlock(obj->ext);

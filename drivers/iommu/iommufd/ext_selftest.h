@@ -17,12 +17,19 @@ struct pt_common;
  * @nr_syncs: Number of syncs
  * @start: First IOVA of the last sync
  * @last: Last IOVA of the last sync
+ * @nr_map_syncs: Number of syncs of what was mapped, for which an IOMMU in caching
+ *	mode has to be told, too
+ * @map_start: First IOVA of the last of them
+ * @map_last: Last IOVA of the last of them
  */
 struct iommufd_test_iotlb {
 	rwlock_t lock;
 	u64 nr_syncs;
 	u64 start;
 	u64 last;
+	u64 nr_map_syncs;
+	u64 map_start;
+	u64 map_last;
 };
 
 /**
@@ -43,6 +50,8 @@ int iommufd_test_get_mock(struct iommufd_ucmd *ucmd, u32 hwpt_id,
 void iommufd_test_iotlb_init(struct iommufd_test_iotlb *iotlb);
 void iommufd_test_iotlb_sync(struct iommufd_test_iotlb *iotlb,
 			     const struct iommu_iotlb_gather *gather);
+void iommufd_test_iotlb_sync_map(struct iommufd_test_iotlb *iotlb,
+				 unsigned long iova, size_t size);
 int iommufd_test_ext(struct iommufd_ucmd *ucmd);
 
 #endif

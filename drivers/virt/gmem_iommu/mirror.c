@@ -123,6 +123,9 @@ static int gmem_mirror_prepare_run(struct gmem_binding *b,
 	if (!gmem_mirror_unmaps(b, event, run))
 		return 0;
 
+	/* If there is no memory to cut then more is unmapped. */
+	if (gmem_event_has_happened(event))
+		return 0;
 	event->error_index = start;
 	return iommufd_ext_prepare_unmap(b->ext, start - b->listener.start,
 					 last - start + 1);
@@ -165,6 +168,18 @@ static void gmem_mirror_trace_cut(struct gmem_binding *b,
 }
 
 /*
+ * Leave an event that is given up. What was cut in vain has to be flushed: the
+ * first to leave does it for all, while all of them are still locked.
+ */
+static void gmem_mirror_leave(struct gmem_binding *b,
+			      const struct gmem_event *event)
+{
+	iommufd_ext_sync(&gmem_mirror_leader(event)->txn);
+	list_del(&b->joined);
+	iommufd_ext_unlock(b->ext);
+}
+
+/*
  * The lock comes first: events that hold the invalidate lock shared meet here.
  * The transaction is that of the leader, who has been locked before.
  */
@@ -189,8 +204,7 @@ static int gmem_mirror_prepare(struct gmem_listener *listener,
 	gmem_mirror_trace_cut(b, event, ret, began);
 	if (ret) {
 		b->refusals++;
-		list_del(&b->joined);
-		iommufd_ext_unlock(b->ext);
+		gmem_mirror_leave(b, event);
 	}
 	return ret;
 }
@@ -202,16 +216,14 @@ static void gmem_mirror_abort(struct gmem_listener *listener,
 
 	/* Cut leaves and empty tables translate as before; they may stay. */
 	b->aborts++;
-	iommufd_ext_unlock(b->ext);
+	gmem_mirror_leave(b, event);
 }
 
 /* Unmap what is not to be reached any more. */
 static u64 gmem_mirror_unmap_runs(struct gmem_binding *b,
-				  const struct gmem_event *event,
-				  void (*unmap)(struct iommufd_ext *ext,
-						unsigned long index,
-						unsigned long nr))
+				  const struct gmem_event *event)
 {
+	bool unprepared = gmem_event_has_happened(event);
 	unsigned long i;
 	u64 nr = 0;
 
@@ -222,7 +234,14 @@ static u64 gmem_mirror_unmap_runs(struct gmem_binding *b,
 		if (!gmem_mirror_unmaps(b, event, &event->runs[i]) ||
 		    !gmem_listener_clip(&b->listener, &start, &last))
 			continue;
-		unmap(b->ext, start - b->listener.start, last - start + 1);
+		if (unprepared)
+			iommufd_ext_revoke_range(b->ext,
+						 start - b->listener.start,
+						 last - start + 1);
+		else
+			iommufd_ext_unmap_range(b->ext,
+						start - b->listener.start,
+						last - start + 1);
 		nr += last - start + 1;
 	}
 	return nr;
@@ -244,34 +263,18 @@ static void gmem_mirror_unmap_all(struct gmem_binding *leader,
 	struct gmem_binding *b;
 
 	list_for_each_entry(b, &event->joined, joined)
-		b->nr_pages = gmem_mirror_unmap_runs(b, event,
-						     iommufd_ext_unmap_range);
+		b->nr_pages = gmem_mirror_unmap_runs(b, event);
 	iommufd_ext_sync(&leader->txn);
 
 	list_for_each_entry(b, &event->joined, joined) {
 		if (!b->nr_pages)
 			continue;
 		gmem_mirror_account(b, began);
+		if (gmem_event_has_happened(event))
+			gmem_mirror_trace_cut(b, event, 0, began);
 		trace_gmem_iommu_unmap(b, event, b->nr_pages, 0,
 				       ktime_get_ns() - began);
 	}
-}
-
-/* What nobody prepared. */
-static void gmem_mirror_revoke(struct gmem_binding *b,
-			       const struct gmem_event *event)
-{
-	u64 began = ktime_get_ns();
-	u64 nr;
-
-	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
-	iommufd_ext_txn_init(&b->txn);
-	iommufd_ext_join(b->ext, &b->txn);
-	nr = gmem_mirror_unmap_runs(b, event, iommufd_ext_revoke_range);
-	iommufd_ext_sync(&b->txn);
-	gmem_mirror_trace_cut(b, event, 0, began);
-	trace_gmem_iommu_unmap(b, event, nr, 0, ktime_get_ns() - began);
-	iommufd_ext_unlock(b->ext);
 }
 
 static void gmem_mirror_invalidate(struct gmem_listener *listener,
@@ -279,22 +282,10 @@ static void gmem_mirror_invalidate(struct gmem_listener *listener,
 {
 	struct gmem_binding *b = to_binding(listener);
 
-	switch (event->reason) {
-	case GMEM_CONVERT:
-	case GMEM_TRUNCATE:
-	case GMEM_POPULATE:
-	case GMEM_MEMSLOT_CREATE:
-		if (b == gmem_mirror_leader(event))
-			gmem_mirror_unmap_all(b, event);
-		return;
-	case GMEM_RELEASE:
+	if (b == gmem_mirror_leader(event))
+		gmem_mirror_unmap_all(b, event);
+	if (event->reason == GMEM_RELEASE)
 		gmem_binding_set_dead(b);
-		fallthrough;
-	case GMEM_MEMORY_FAILURE:
-	case GMEM_MEMSLOT_DELETE:
-		gmem_mirror_revoke(b, event);
-		return;
-	}
 }
 
 static u64 gmem_mirror_map_runs(struct gmem_binding *b,

@@ -41,9 +41,7 @@ FIXTURE_SETUP(life)
 
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(&self->env, NPAGES, true));
-	ASSERT_EQ(0, gmem_vm_fill(&self->env.vm, 0, self->env.vm.size, SEED));
-	ASSERT_EQ(0, env_bind(&self->env));
+	ASSERT_EQ(0, env_create_bound(&self->env, NPAGES, SEED));
 }
 
 FIXTURE_TEARDOWN(life)

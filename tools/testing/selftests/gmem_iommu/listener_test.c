@@ -193,7 +193,9 @@ TEST_F(heard, N1_C12_memory_failure)
 	if (ret == -EINVAL)
 		SKIP(return, "no CONFIG_MEMORY_FAILURE");
 	ASSERT_EQ(0, ret);
-	EXPECT_STREQ("invalidate memory_failure -5-5 (shared, none)\n",
+	EXPECT_STREQ("prepare memory_failure -5-5 (shared, none)\n"
+		     "invalidate memory_failure -5-5 (shared, none)\n"
+		     "populate memory_failure -5-5 (shared, none)\n",
 		     listener_log(self->l));
 }
 
@@ -211,7 +213,9 @@ static int create_slot(struct gmem_vm *vm)
 TEST_F(heard, N1_C12_memslot)
 {
 	ASSERT_EQ(0, delete_slot(&self->vm));
-	EXPECT_STREQ("invalidate memslot_delete -0-63 (shared, pending)\n",
+	EXPECT_STREQ("prepare memslot_delete -0-63 (shared, pending)\n"
+		     "invalidate memslot_delete -0-63 (shared, pending)\n"
+		     "populate memslot_delete -0-63 (shared, pending)\n",
 		     listener_log(self->l));
 
 	ASSERT_EQ(0, create_slot(&self->vm));
@@ -244,7 +248,9 @@ TEST_F(heard, N1_C12_memslot_of_a_part)
 
 	/* The part that is back goes again; the rest is gone already. */
 	ASSERT_EQ(0, delete_slot(vm));
-	EXPECT_STREQ("invalidate memslot_delete -0-10 (private, pending)\n",
+	EXPECT_STREQ("prepare memslot_delete -0-10 (private, pending)\n"
+		     "invalidate memslot_delete -0-10 (private, pending)\n"
+		     "populate memslot_delete -0-10 (private, pending)\n",
 		     listener_log(self->l));
 	ASSERT_EQ(0, create_slot(vm));
 	EXPECT_STREQ("prepare memslot_create +10-11 (shared, pending) +16-63 (shared, pending)\n"
@@ -261,7 +267,9 @@ TEST_F(heard, N1_C12_release)
 	gmem_vm_close_gmem(&self->vm);
 	EXPECT_STREQ("", listener_log(self->l));
 	close(fd);
-	EXPECT_STREQ("invalidate release -0-63 (shared, memory)\n",
+	EXPECT_STREQ("prepare release -0-63 (shared, memory)\n"
+		     "invalidate release -0-63 (shared, memory)\n"
+		     "populate release -0-63 (shared, memory)\n",
 		     listener_log(self->l));
 
 	/* The slot over the closed file goes; nobody is left to hear it. */
@@ -519,9 +527,7 @@ FIXTURE_SETUP(veto)
 	const char *why;
 	int i;
 
-	why = listener_missing();
-	if (!why)
-		why = env_missing(1);
+	why = listener_env_missing();
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, env_create(env, NPAGES, true));
@@ -764,28 +770,17 @@ FIXTURE_SETUP(order)
 	struct env *env = &self->rig.env;
 	const char *why;
 
-	why = listener_missing();
-	if (!why)
-		why = env_missing(1);
+	why = listener_env_missing();
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, env_create(env, NPAGES, true));
-	self->rig.l[0] = listener_open(env->vm.gmem_fd, 0, NPAGES);
-	ASSERT_LE(0, self->rig.l[0]);
-	ASSERT_EQ(0, env_bind(env));
-	self->rig.l[1] = listener_open(env->vm.gmem_fd, 0, NPAGES);
-	ASSERT_LE(0, self->rig.l[1]);
+	ASSERT_EQ(0, listener_open_both(env, self->rig.l));
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
 }
 
 FIXTURE_TEARDOWN(order)
 {
-	int i;
-
-	for (i = 0; i < 2; i++) {
-		listener_hold(self->rig.l[i], 0);
-		close(self->rig.l[i]);
-	}
+	listener_close_both(self->rig.l);
 	env_destroy(&self->rig.env);
 }
 

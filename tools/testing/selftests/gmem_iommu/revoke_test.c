@@ -122,22 +122,14 @@ FIXTURE_SETUP(revoke)
 {
 	struct env *env = &self->rig.env;
 	const char *why;
-	int i;
 
-	why = listener_missing();
-	if (!why)
-		why = env_missing(1);
+	why = listener_env_missing();
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, env_create(env, NPAGES, true));
 	self->rig.edu = &env->edu[0];
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
-	for (i = 0; i < 2; i++) {
-		if (i)
-			ASSERT_EQ(0, env_bind(env));
-		self->rig.l[i] = listener_open(env->vm.gmem_fd, 0, NPAGES);
-		ASSERT_LE(0, self->rig.l[i]);
-	}
+	ASSERT_EQ(0, listener_open_both(env, self->rig.l));
 	/* Mapped by everybody, and cached by the IOMMU. */
 	ASSERT_STREQ("", env_check(env));
 	self->rig.guest_mappings = kvm_stat(env->vm.vm_fd, "pages_4k");
@@ -146,12 +138,7 @@ FIXTURE_SETUP(revoke)
 
 FIXTURE_TEARDOWN(revoke)
 {
-	int i;
-
-	for (i = 0; i < 2; i++) {
-		listener_hold(self->rig.l[i], 0);
-		close(self->rig.l[i]);
-	}
+	listener_close_both(self->rig.l);
 	env_destroy(&self->rig.env);
 }
 

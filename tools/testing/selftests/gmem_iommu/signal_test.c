@@ -48,9 +48,7 @@ FIXTURE_SETUP(signals)
 
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(&self->s.env, NPAGES, true));
-	ASSERT_EQ(0, gmem_vm_fill(&self->s.env.vm, 0, self->s.env.vm.size, SEED));
-	ASSERT_EQ(0, env_bind(&self->s.env));
+	ASSERT_EQ(0, env_create_bound(&self->s.env, NPAGES, SEED));
 }
 
 FIXTURE_TEARDOWN(signals)

@@ -20,6 +20,7 @@
 #include "lib/block.h"
 #include "lib/dma.h"
 #include "lib/env.h"
+#include "lib/fault.h"
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
 #include "lib/host.h"
@@ -34,6 +35,8 @@
 #define NR_FLIPS_LONG	100000
 #define LOOK_EVERY	200	/* at the page table */
 #define NR_FAULTS	3	/* accesses to the page while it is private */
+
+#define MAX_NTH		200	/* allocations of a conversion of one page */
 
 #define NR_RANGES	1024	/* of one request, KVM_GMEM_CONVERT_MAX_RANGES */
 
@@ -388,7 +391,6 @@ FIXTURE_VARIANT_ADD(storm, page_in_the_middle)
 	.victim = 200,
 };
 
-/* Where the block is not a matter of luck. */
 FIXTURE_VARIANT_ADD(storm, page_of_a_huge_page)
 {
 	.victim = 511,
@@ -566,7 +568,7 @@ FIXTURE_SETUP(flush)
 		SKIP(return, "%s", why);
 
 	edu_list(&list);
-	ASSERT_EQ(0, stand_create_block(&self->rig.s));
+	ASSERT_EQ(0, stand_create_huge(&self->rig.s, SIZE_2M));
 	ASSERT_EQ(0, stand_attach(&self->rig.s, list.bdf[0]));
 	ASSERT_EQ(0, stand_bind_file(&self->rig.s));
 }
@@ -673,6 +675,139 @@ TEST_F(flush, M7_one_for_each_domain)
 	ASSERT_EQ(0, edu_attach(&second, &s->ioas, hwpt));
 	check_flushes(_metadata, &self->rig, 2);
 	edu_close(&second);
+}
+
+/*
+ * A request that is refused has cut leaves in vain: in all bindings, or in those
+ * that were asked before the one that refuses. They are one flush together.
+ */
+#define NR_MORE		2
+
+static void bind_more(struct __test_metadata *_metadata, const struct stand *s,
+		      int *more)
+{
+	int i;
+
+	for (i = 0; i < NR_MORE; i++) {
+		/* The block is at a multiple of 2 MiB there, too. */
+		more[i] = stand_bind(s, s->iova + (i + 1) * 2 * FILE_SIZE);
+		ASSERT_LE(0, more[i]);
+	}
+}
+
+static void unbind_more(const int *more)
+{
+	int i;
+
+	for (i = 0; i < NR_MORE; i++)
+		close(more[i]);
+}
+
+TEST_F(flush, M7_N2_one_for_a_request_that_is_refused)
+{
+	struct flush_rig *rig = &self->rig;
+	struct stand *s = &rig->s;
+	int more[NR_MORE], pin;
+
+	bind_more(_metadata, s, more);
+	pin = host_pin(s->vm.mem + (s->block + 7) * GMEM_PAGE_SIZE,
+		       GMEM_PAGE_SIZE);
+	if (pin == -ENOENT)
+		SKIP(return, "no CONFIG_GUP_TEST");
+	ASSERT_LE(0, pin);
+
+	count_flushes(&rig->tracing);
+	EXPECT_EQ(-EAGAIN, stand_convert(s, s->block + 7, 1, true));
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	/* They are cut by now. */
+	EXPECT_EQ(-EAGAIN, stand_convert(s, s->block + 7, 1, true));
+	EXPECT_EQ(0, count_flushes(&rig->tracing));
+
+	close(pin);
+	unbind_more(more);
+}
+
+/* Make the conversion's @nth allocation fail. Returns its flushes, -1 at success. */
+static long flushes_of_failure(struct __test_metadata *_metadata,
+			       struct flush_rig *rig, struct fault *fault,
+			       unsigned int nth)
+{
+	struct stand *s = &rig->s;
+	long flushes;
+	int ret;
+
+	count_flushes(&rig->tracing);
+	EXPECT_TRUE(fault_arm(fault, nth));
+	ret = stand_convert(s, s->block + 7, 1, true);
+	fault_disarm(fault);
+	flushes = count_flushes(&rig->tracing);
+	EXPECT_GE(1, flushes) {
+		TH_LOG("allocation %u", nth);
+	}
+
+	/* Whole again for the next one: leaves that were cut are merged by it. */
+	if (ret)
+		EXPECT_EQ(0, stand_convert(s, s->block + 7, 1, true));
+	EXPECT_EQ(0, stand_convert(s, s->block + 7, 1, false));
+	expect_block(_metadata, s, 0);
+	return ret ? flushes : -1;
+}
+
+TEST_F_TIMEOUT(flush, M7_N2_one_for_each_allocation_that_fails, 300)
+{
+	struct flush_rig *rig = &self->rig;
+	int more[NR_MORE];
+	struct fault fault;
+	const char *missing;
+	unsigned int nth;
+	long flushes, sum = 0;
+
+	missing = fault_setup();
+	if (missing)
+		SKIP(return, "%s", missing);
+	ASSERT_EQ(0, fault_open(&fault));
+	bind_more(_metadata, &rig->s, more);
+	for (nth = 1; nth < MAX_NTH; nth++) {
+		flushes = flushes_of_failure(_metadata, rig, &fault, nth);
+		if (flushes < 0)
+			break;
+		sum += flushes;
+	}
+	/* Those of the first and of the second binding are before the last one's. */
+	EXPECT_LT(NR_MORE, nth);
+	EXPECT_LE(NR_MORE, sum);
+	unbind_more(more);
+	fault_close(&fault);
+}
+
+/* What has happened already is one flush for all bindings, too. */
+TEST_F(flush, M7_C12_one_for_what_nobody_can_refuse)
+{
+	struct flush_rig *rig = &self->rig;
+	struct stand *s = &rig->s;
+	int more[NR_MORE], ret;
+
+	bind_more(_metadata, s, more);
+	count_flushes(&rig->tracing);
+	ret = host_break(s->vm.mem + (s->block + 7) * GMEM_PAGE_SIZE);
+	if (ret == -EINVAL)
+		SKIP(return, "no CONFIG_MEMORY_FAILURE");
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	expect_block(_metadata, s, 1);
+
+	ASSERT_EQ(0, gmem_set_slot(s->vm.vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL));
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	EXPECT_EQ(0, walker_count(s->edu.bdf, s->iova, file_pages(s)));
+
+	ASSERT_EQ(0, gmem_set_slot(s->vm.vm_fd, GMEM_VM_SLOT, 0, s->vm.size,
+				   s->vm.gmem_fd, 0, s->vm.mem));
+	expect_block(_metadata, s, 1);
+	count_flushes(&rig->tracing);
+	gmem_vm_close_gmem(&s->vm);
+	EXPECT_EQ(1, count_flushes(&rig->tracing));
+	EXPECT_EQ(0, walker_count(s->edu.bdf, s->iova, file_pages(s)));
+	unbind_more(more);
 }
 
 /* U5: the tracepoints count what was cut and merged. */

@@ -222,14 +222,7 @@ FIXTURE(bound)
 
 FIXTURE_SETUP(bound)
 {
-	struct bench *b = &self->b;
-
-	bench_setup(_metadata, b, true);
-	if (_metadata->exit_code)
-		return;
-	self->binding = mirror_bind(b->gmem_fd, &b->ioas, 0, FILE_SIZE, IOVA);
-	ASSERT_LE(0, self->binding);
-	bench_remember(_metadata, b);
+	self->binding = bench_setup_bound(_metadata, &self->b);
 }
 
 FIXTURE_TEARDOWN(bound)

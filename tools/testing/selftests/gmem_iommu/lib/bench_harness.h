@@ -89,6 +89,21 @@ static inline void bench_remember(struct __test_metadata *_metadata, struct benc
 	b->nr_fds = count_open_fds();
 }
 
+/* The same with the file bound at IOVA, or -1 if there is nothing to bind with. */
+static inline int bench_setup_bound(struct __test_metadata *_metadata,
+				    struct bench *b)
+{
+	int binding;
+
+	bench_setup(_metadata, b, true);
+	if (_metadata->exit_code)
+		return -1;
+	binding = mirror_bind(b->gmem_fd, &b->ioas, 0, FILE_SIZE, IOVA);
+	EXPECT_LE(0, binding);
+	bench_remember(_metadata, b);
+	return binding;
+}
+
 static inline void bench_expect_same(struct __test_metadata *_metadata,
 				     struct bench *b)
 {

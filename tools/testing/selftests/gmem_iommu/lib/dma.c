@@ -126,7 +126,8 @@ static int find_cdev(const char *bdf, char *path, size_t size)
 		return -errno;
 
 	while ((entry = readdir(dir))) {
-		if (strncmp(entry->d_name, "vfio", 4))
+		/* "vfio0", or "noiommu-vfio0" */
+		if (!strstr(entry->d_name, "vfio"))
 			continue;
 		snprintf(path, size, "/dev/vfio/devices/%s", entry->d_name);
 		ret = 0;

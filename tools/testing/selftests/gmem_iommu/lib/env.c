@@ -53,6 +53,16 @@ int env_create(struct env *env, size_t npages, bool shared)
 	return edu_attach(&env->edu[0], &env->ioas, env->ioas.id);
 }
 
+int env_create_bound(struct env *env, size_t npages, __u32 seed)
+{
+	int ret;
+
+	ret = env_create(env, npages, true);
+	if (!ret)
+		ret = gmem_vm_fill(&env->vm, 0, env->vm.size, seed);
+	return ret ?: env_bind(env);
+}
+
 int env_bind(struct env *env)
 {
 	int ret;

@@ -53,6 +53,9 @@ const char *env_missing(int nr_devices);
  */
 int env_create(struct env *env, size_t npages, bool shared);
 int env_bind(struct env *env);
+
+/* All of it: the file is shared, filled by the guest with @seed, and bound. */
+int env_create_bound(struct env *env, size_t npages, __u32 seed);
 void env_destroy(struct env *env);
 
 /* Open and attach the second device: to its own HWPT, or to the IOAS. */

@@ -67,6 +67,31 @@ int listener_open(int gmem_fd, size_t first, size_t npages)
 	return fd;
 }
 
+const char *listener_env_missing(void)
+{
+	return listener_missing() ?: env_missing(1);
+}
+
+int listener_open_both(struct env *env, int l[2])
+{
+	int ret;
+
+	l[0] = listener_open(env->vm.gmem_fd, 0, env->npages);
+	ret = l[0] < 0 ? l[0] : env_bind(env);
+	l[1] = ret ? -1 : listener_open(env->vm.gmem_fd, 0, env->npages);
+	return ret ?: l[1] < 0 ? l[1] : 0;
+}
+
+void listener_close_both(const int l[2])
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		listener_hold(l[i], 0);
+		close(l[i]);
+	}
+}
+
 int listener_refuse(int listener, int err, __u32 reasons, size_t page)
 {
 	struct gmem_listener_test_behave args = {

@@ -12,6 +12,7 @@
 
 #include <linux/types.h>
 
+#include "env.h"
 #include "virt/kvm/gmem_listener_test.h"
 
 /* Bits of refuse_reasons: enum gmem_reason */
@@ -36,6 +37,15 @@ int listener_unload(void);
 
 /* A listener of @npages pages, or -errno; close() ends it. */
 int listener_open(int gmem_fd, size_t first, size_t npages);
+
+/*
+ * Two listeners of the whole file, with the binding registered between them: the
+ * first sees a change before the mirror, the second after it. listener_close_both()
+ * lets go what they hold.
+ */
+const char *listener_env_missing(void);
+int listener_open_both(struct env *env, int l[2]);
+void listener_close_both(const int l[2]);
 
 /* Refuse with @err (positive; 0: never again) changes of @page for @reasons. */
 int listener_refuse(int listener, int err, __u32 reasons, size_t page);
