@@ -60,7 +60,7 @@ check: deps
 	@scripts/check.sh
 
 check-all: deps
-	@scripts/check.sh own in_place noiommu huge_vmemmap generic_pt iommufd upstream host long scale
+	@scripts/check.sh own upstream+iommufd boot generic_pt host huge_plain upstream_long long scale
 
 test: deps
 	@scripts/check.sh $(or $(T),own)

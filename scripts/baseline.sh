@@ -14,7 +14,7 @@ mkdir -p "$plain"
 rsync -a --delete --exclude /build --exclude /patches --exclude /.git \
 	"${NEW_DIRS[@]/#/--exclude=/}" ./ "$plain/"
 rm -rf "$plain/tests/baseline"
-(cd "$plain" && scripts/check.sh upstream iommufd generic_pt "$@") || true
+(cd "$plain" && scripts/check.sh upstream upstream_long generic_pt "$@") || true
 
 results=$plain/build/logs/results
 [[ -s $results ]] || die "the suites did not run"

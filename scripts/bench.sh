@@ -15,8 +15,5 @@ fi
 image=$("$TOP/scripts/image.sh" release)
 for suite in "${suites[@]}"; do
 	name=bench-$(basename "$suite" .suite)
-	# A suite with a line "# icount" counts instructions instead of time.
-	options=()
-	if grep -q '^# icount' "$suite"; then options+=(--icount); fi
-	"$TOP/scripts/vm.sh" --image "$image" --name "$name" --suite "$suite" --live "${options[@]}"
+	"$TOP/scripts/vm.sh" --image "$image" --name "$name" --suite "$suite" --live
 done

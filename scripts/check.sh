@@ -3,25 +3,22 @@
 #
 # make check: builds the debug image and runs every suite on it, two VMs at a time.
 #
-# usage: check.sh [SUITE...]	without arguments: all that make check runs
+# usage: check.sh [SUITE...]	without arguments: all that make check runs; A+B: both in one VM
 
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
 "$TOP/scripts/deps.sh"
 suites=("$@")
-(( $# )) || suites=(own in_place noiommu huge_vmemmap generic_pt iommufd upstream host)
+(( $# )) || suites=(own upstream+iommufd boot generic_pt host)
 image=$("$TOP/scripts/image.sh" debug)
 export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
 if [[ " ${suites[*]} " == *" scale "* ]]; then release=$("$TOP/scripts/image.sh" release); fi
 
 # One upstream test takes 20 seconds and more on each format; make check-all runs it.
-kunit_filter='kunit.filter=speed>slow'
-if [[ " ${suites[*]} " == *" long "* ]]; then kunit_filter=; fi
-
-# option FILE NAME: what a line "# NAME: VALUE" of a suite says, or nothing.
-option() { sed -n "s/^# $2: //p" "$1"; }
+kunit_filter='kunit.enable=1 kunit.filter=speed>slow'
+if [[ " ${suites[*]} " == *" long "* ]]; then kunit_filter=kunit.enable=1; fi
 
 # on_host FILE: runs a suite here, and writes what the VM would write.
 on_host() {
@@ -40,32 +37,35 @@ on_host() {
 	done < "$run/suite" > "$run/tests.log" 3>&1
 }
 
-# suite_file NAME: our own kselftests are found by their Makefile, the rest is listed in tests/.
-suite_file() {
-	if [[ $1 != own ]]; then
-		echo "$TOP/tests/$1.suite"
-	else
-		echo 'kunit 300 kunit-results' > "$BUILD/own.suite"
-		awk '{ n = $1; sub(/.*\//, "", n); print n, 300, $1 }' "$image/own" >> "$BUILD/own.suite"
-		echo "$BUILD/own.suite"
-	fi
+# Our own kselftests are found by their Makefile, the other suites are listed in tests/.
+list_own() {
+	echo '# vm: --mem 6G --gigantic 2 --append kunit.enable=1 --append hugetlb_free_vmemmap=on'
+	echo 'kunit 300 kunit-results'
+	awk '{ n = $1; sub(/.*\//, "", n); print n, 300, $1 }' "$image/own"
+}
+
+# list NAME[+NAME...]: the tests of these suites.
+list() {
+	local name
+	for name in ${1//+/ }; do
+		if [[ $name == own ]]; then
+			list_own
+		else
+			cat "$TOP/tests/$name.suite" || die "there is no suite $name in tests/"
+		fi
+	done
 }
 
 # run NAME: as a background job only; a VM's runner takes the job's place and gets its signals.
 run() {
-	local file
-	file=$(suite_file "$1")
-	[[ -e $file ]] || die "there is no suite $1 in tests/"
+	local file=$BUILD/$1.suite vm
+	list "$1" > "$file"
+	vm=("$TOP/scripts/vm.sh" --name "$1" --suite "$file")
 	case $1 in
-	host)	on_host "$file" ;;
-	generic_pt)
-		exec "$TOP/scripts/vm.sh" --image "$kunit" --name generic_pt --suite "$file" \
-			--no-iommu --mem 1G --append "kunit.enable=1 $kunit_filter" ;;
-	own)	exec "$TOP/scripts/vm.sh" --image "$image" --name own --suite "$file" \
-			--append kunit.enable=1 ;;
-	scale)	exec "$TOP/scripts/vm.sh" --image "$release" --name scale --suite "$file" ;;
-	*)	exec "$TOP/scripts/vm.sh" --image "$image" --name "$1" --suite "$file" \
-			--append "$(option "$file" append)" ;;
+	host)		on_host "$file" ;;
+	generic_pt)	exec "${vm[@]}" --image "$kunit" --append "$kunit_filter" ;;
+	scale)		exec "${vm[@]}" --image "$release" ;;
+	*)		exec "${vm[@]}" --image "$image" ;;
 	esac
 }
 

@@ -6,31 +6,44 @@
 # The raw logs go to build/logs/NAME: console.log (kernel), tests.log, suite, verdict.
 # What they mean is the business of report.py; this script's status is 0 if the VM ran to its end.
 #
-# usage: vm.sh --image DIR --name NAME --suite FILE [--no-iommu] [--mem SIZE] [--append ARGS]
-#		[--live] [--icount]
+# usage: vm.sh --image DIR --name NAME --suite FILE [--no-iommu] [--mem SIZE] [--gigantic PAGES]
+#		[--append ARGS] [--live] [--icount]
 #        vm.sh --image DIR --shell [--gdb] [...]
+#
+# A suite can have arguments of its own, in lines "# vm: ARGS".
 
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
-image='' name=shell suite='' shell='' live='' gdb='' icount='' mem=6G append=''
+image='' name=shell suite='' shell='' live='' gdb='' icount='' mem=2G gigantic=0 append=''
 iommu=(-device 'intel-iommu,intremap=on')
-while (( $# )); do
-	case $1 in
-	--image)	image=$2; shift ;;
-	--name)		name=$2; shift ;;
-	--suite)	suite=$2; shift ;;
-	--mem)		mem=$2; shift ;;
-	--append)	append=$2; shift ;;
-	--no-iommu)	iommu=() ;;
-	--shell)	shell=yes ;;
-	--live)		live=yes ;;
-	--gdb)		gdb=yes ;;
-	--icount)	icount=yes ;;
-	*)		die "vm.sh: what is $1?" ;;
-	esac
-	shift
-done
+
+# arguments ARGS: takes them in.
+arguments() {
+	while (( $# )); do
+		case $1 in
+		--image)	image=$2; shift ;;
+		--name)		name=$2; shift ;;
+		--suite)	suite=$2; shift ;;
+		--mem)		mem=$2; shift ;;
+		--gigantic)	gigantic=$2; shift ;;
+		--append)	append+=" $2"; shift ;;
+		--no-iommu)	iommu=() ;;
+		--shell)	shell=yes ;;
+		--live)		live=yes ;;
+		--gdb)		gdb=yes ;;
+		--icount)	icount=yes ;;
+		*)		die "vm.sh: what is $1?" ;;
+		esac
+		shift
+	done
+}
+
+arguments "$@"
+if [[ $suite ]]; then
+	# shellcheck disable=SC2046	# words are meant
+	arguments $(sed -n 's/^# vm: //p' "$suite")
+fi
 [[ -e $image/bzImage ]] || die "vm.sh: no image in '$image'"
 run=$LOGS/$name
 rm -rf "$run"
@@ -96,8 +109,8 @@ qemu=(qemu-system-x86_64 "${accel[@]}" -M 'q35,kernel-irqchip=split' -m "$mem" -
       "${iommu[@]}" "${devices[@]}" -kernel "$image/bzImage" -initrd "$run/initrd" -no-reboot
       -display none -monitor none)
 args="console=ttyS0 loglevel=6 no_timer_check panic=-1 oops=panic intel_iommu=on iommu.debug_pagealloc=1"
-args+=" hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=128"
-args+=" kunit.enable=0 vfio-pci.ids=$ids $append"
+args+=" hugepagesz=1G hugepages=$gigantic hugepagesz=2M hugepages=128"
+args+=" kunit.enable=0 vfio-pci.ids=$ids$append"
 if [[ $gdb ]]; then qemu+=(-s) args+=" nokaslr"; fi
 
 if [[ $shell ]]; then
