@@ -71,6 +71,7 @@ struct hugetlb_loan_pool {
  * @merged_bad: Some page went bad in the very moment of the last merge. Then it is
  *	not on the folio's list of bad pages, but has PG_hwpoison itself
  * @first_bad: And that is the first page, where PG_hwpoison means all of the folio
+ * @split_bad: There was a bad page when the loan was split
  * @hpage_flags: While split: flags of the hugetlb folio
  * @memcg_data: While split: of the hugetlb folio
  * @pages_out: While split: pages that have not come home
@@ -85,6 +86,7 @@ struct hugetlb_loan {
 	bool optimized;
 	bool merged_bad;
 	bool first_bad;
+	bool split_bad;
 	void *hpage_flags;
 #ifdef CONFIG_MEMCG
 	unsigned long memcg_data;
@@ -259,48 +261,48 @@ static void loan_reset_page(struct page *page)
 
 /*
  * Nobody ever writes to a page behind the first ones of a folio, so all that has to
- * change is which folio it is a tail of. Returns whether some of them are bad.
+ * change is which folio it is a tail of.
  */
-static bool loan_move_tails(struct page *tail, struct page *end, struct page *head,
+static void loan_move_tails(struct page *tail, struct page *end, struct page *head,
 			    unsigned int order)
 {
-	unsigned long flags = 0;
-
 	unrolled_count(8)
-	for (; tail < end; tail++) {
-		flags |= READ_ONCE(tail->flags.f);
+	for (; tail < end; tail++)
 		set_compound_head(tail, head, order);
-	}
-	return flags & __PG_HWPOISON;
 }
 
-/*
- * Makes frozen pages one compound page. They are in folios of @from or more. Returns
- * whether some of them are bad.
- */
-static bool loan_join_pages(struct page *page, unsigned int order,
+/* Makes frozen pages one compound page. They are in folios of @from or more. */
+static void loan_join_pages(struct page *page, unsigned int order,
 			    unsigned int from)
 {
 	const unsigned long part = 1UL << min(from, order);
 	const unsigned long used = min(part, FOLIO_STRUCT_PAGES);
 	struct page *p, *end = page + (1UL << order);
 	unsigned long i;
-	bool bad = false;
 
 	for (p = page; p < end; p += part) {
 		for (i = 0; i < used; i++) {
-			bad |= PageHWPoison(p + i);
 			loan_reset_page(p + i);
 			if (p + i != page)
 				prep_compound_tail(p + i, page, order);
 		}
-		bad |= loan_move_tails(p + used, p + part, page, order);
+		loan_move_tails(p + used, p + part, page, order);
 	}
 	if (order) {
 		__folio_set_head((struct folio *)page);
 		prep_compound_head(page, order);
 	}
-	return bad;
+}
+
+static bool loan_has_bad_page(const struct page *page, unsigned int order)
+{
+	const struct page *end = page + (1UL << order);
+	unsigned long flags = 0;
+
+	unrolled_count(8)
+	for (; page < end; page++)
+		flags |= READ_ONCE(page->flags.f);
+	return flags & __PG_HWPOISON;
 }
 
 /* The vmemmap of a whole, frozen loan gets complete. */
@@ -372,6 +374,7 @@ static void loan_mark_bad_pages(struct hugetlb_loan *loan)
 
 	lockdep_assert_held(&hugetlb_lock);
 
+	loan->split_bad = folio_test_hwpoison(folio) || loan->merged_bad;
 	/* If it has just become unknown which they are, the first page keeps the mark. */
 	if (folio_test_hwpoison(folio))
 		folio_clear_hugetlb_hwpoison(folio);
@@ -444,18 +447,20 @@ struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
 				      unsigned int from)
 {
 	struct folio *folio = (struct folio *)page;
-	bool bad;
 
 	VM_WARN_ON_ONCE_PAGE(loan->whole, page);
 	VM_WARN_ON_ONCE_PAGE(order >= huge_page_order(loan->split.h), page);
 	VM_WARN_ON_ONCE_PAGE(!IS_ALIGNED(page_to_pfn(page), 1UL << order), page);
 
-	bad = loan_join_pages(page, order, from);
-	if (order) {
-		folio_set_large_rmappable(folio);
-		if (bad)
-			folio_set_has_hwpoisoned(folio);
-	}
+	loan_join_pages(page, order, from);
+	if (!order)
+		return folio;
+
+	folio_set_large_rmappable(folio);
+	/* After a split there is no need to look at every page. */
+	if ((from < huge_page_order(loan->split.h) || loan->split_bad) &&
+	    loan_has_bad_page(page, order))
+		folio_set_has_hwpoisoned(folio);
 	return folio;
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_make_piece, "kvm");
@@ -467,7 +472,8 @@ static void loan_merge(struct hugetlb_loan *loan, unsigned int from)
 	struct hstate *h = loan->split.h;
 	bool bad;
 
-	bad = loan_join_pages(loan->page, huge_page_order(h), from);
+	loan_join_pages(loan->page, huge_page_order(h), from);
+	bad = loan_has_bad_page(loan->page, huge_page_order(h));
 
 	guard(spinlock_irqsave)(&hugetlb_lock);
 
