@@ -16,7 +16,7 @@ help:
 #:   make demo         watch a PCI device lose and regain access to a guest's page
 #:   make check        all tests on the debug kernel; the last line is the result
 #:   make check-all    the same, and what takes long
-#:   make test T=NAME  only tests/NAME.suite ("own": our kselftests)
+#:   make test T=NAME  only tests/NAME.suite (default: our kselftests)
 #:   make lint         checkpatch, sparse, W=1, kernel-doc, coccinelle, shellcheck
 #:   make bench        measurements on the release kernel
 #:   make shell        a shell in the VM (DEBUG=1: debug kernel; GDB=1: gdb stub)
@@ -60,10 +60,11 @@ check: deps
 	@scripts/check.sh
 
 check-all: deps
-	@scripts/check.sh own upstream+iommufd boot generic_pt host huge_plain upstream_long long scale
+	@scripts/check.sh upstream+iommufd+own_huge own generic_pt host boot \
+		huge_plain+upstream_long+long boot_long scale
 
 test: deps
-	@scripts/check.sh $(or $(T),own)
+	@scripts/check.sh $(or $(T),own_huge+own)
 
 lint:
 	@scripts/deps.sh lint

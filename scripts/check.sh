@@ -10,7 +10,7 @@ source "$(dirname "$0")/lib.sh"
 
 "$TOP/scripts/deps.sh"
 suites=("$@")
-(( $# )) || suites=(own upstream+iommufd boot generic_pt host)
+(( $# )) || suites=(upstream+iommufd+own_huge own generic_pt host boot)
 image=$("$TOP/scripts/image.sh" debug)
 export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
@@ -18,7 +18,7 @@ if [[ " ${suites[*]} " == *" scale "* ]]; then release=$("$TOP/scripts/image.sh"
 
 # One upstream test takes 20 seconds and more on each format; make check-all runs it.
 kunit_filter='kunit.enable=1 kunit.filter=speed>slow'
-if [[ " ${suites[*]} " == *" long "* ]]; then kunit_filter=kunit.enable=1; fi
+if [[ ${suites[*]} == *long* ]]; then kunit_filter=kunit.enable=1; fi
 
 # on_host FILE: runs a suite here, and writes what the VM would write.
 on_host() {
@@ -37,22 +37,29 @@ on_host() {
 	done < "$run/suite" > "$run/tests.log" 3>&1
 }
 
-# Our own kselftests are found by their Makefile, the other suites are listed in tests/.
+# list_own huge|rest: our own kselftests, which are found by their Makefile. Those about huge pages
+# need a large VM.
 list_own() {
-	echo '# vm: --mem 6G --gigantic 2 --append kunit.enable=1 --append hugetlb_free_vmemmap=on'
-	echo 'kunit 300 kunit-results'
-	awk '{ n = $1; sub(/.*\//, "", n); print n, 300, $1 }' "$image/own"
+	local huge='/(huge|storm)_' match=(-E)
+	if [[ $1 == huge ]]; then
+		echo '# vm: --mem 6G --gigantic 2 --append kunit.enable=1'
+		echo 'vmemmap 60 optimize-vmemmap'
+		echo 'kunit 300 kunit-results'
+	else
+		match+=(-v)
+	fi
+	grep "${match[@]}" "$huge" "$image/own" | awk '{ n = $1; sub(/.*\//, "", n); print n, 300, $1 }'
 }
 
 # list NAME[+NAME...]: the tests of these suites.
 list() {
 	local name
 	for name in ${1//+/ }; do
-		if [[ $name == own ]]; then
-			list_own
-		else
-			cat "$TOP/tests/$name.suite" || die "there is no suite $name in tests/"
-		fi
+		case $name in
+		own)		list_own rest ;;
+		own_huge)	list_own huge ;;
+		*)		cat "$TOP/tests/$name.suite" || die "there is no suite $name in tests/" ;;
+		esac
 	done
 }
 

@@ -172,8 +172,10 @@ mkdir -p "$CACHE/images"
 chmod 755 "$staged"
 mv -T "$staged" "$image" 2> /dev/null || rm -rf "$staged"
 
-# Keep the last six.
-find "$CACHE/images" -mindepth 1 -maxdepth 1 -printf '%T@ %p\n' | sort -rn | tail -n +7 |
-	cut -d' ' -f2- | xargs -r rm -rf
+# Keep the last four of each kind.
+for kind in debug release kunit; do
+	find "$CACHE/images" -mindepth 1 -maxdepth 1 -name "$kind-*" -printf '%T@ %p\n' |
+		sort -rn | tail -n +5 | cut -d' ' -f2- | xargs -r rm -rf
+done
 say kernel "$config: image ready, $SECONDS s"
 echo "$image" >&$result

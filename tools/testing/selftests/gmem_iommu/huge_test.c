@@ -409,9 +409,41 @@ TEST_F(huge, H9_sixteen_threads)
 	ASSERT_POOL(1, variant->nr - 1);
 }
 
+/* Random ranges against a model, in two blocks; contents are never lost. */
+TEST_F(huge, C1_C11_random)
+{
+	const size_t nr = 1024, offset = self->size / GMEM_PAGE_SIZE - nr;
+	struct gmem_vm *vm = &self->vm;
+	bool shared[1024] = {};
+	int round;
+	size_t i;
+
+	srand(SEED);
+	ASSERT_EQ(0, gmem_vm_fill(vm, PAGES(offset), PAGES(nr), SEED));
+	for (round = 0; round < 100; round++) {
+		size_t start = rand() % nr;
+		size_t n = 1 + rand() % (rand() % 4 ? 8 : nr - start);
+		bool to = rand() % 2;
+
+		if (start + n > nr)
+			n = nr - start;
+		ASSERT_EQ(0, convert(vm, offset + start, n, to ? SHARED : PRIVATE));
+		memset(shared + start, to, n);
+		for (i = 0; i < nr; i += 1 + rand() % 64)
+			ASSERT_EQ(!shared[i],
+				  host_faults(vm->mem + PAGES(offset + i)));
+		if (round % 10 == 0)
+			ASSERT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr),
+						    SEED));
+	}
+	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr), SEED));
+	ASSERT_EQ(0, convert(vm, offset, nr, PRIVATE));
+	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr), SEED));
+}
+
 /*
  * One page of 4 KiB breaks: a shared one, and a private one of a block that is large.
- * The others go on.
+ * The others go on. Comes last, as it costs the pool a huge page.
  */
 TEST_F(huge, H10_memory_failure)
 {
@@ -456,38 +488,6 @@ TEST_F(huge, H10_memory_failure)
 	gmem_vm_destroy(vm);
 	self->before.nr -= variant->nr > 1 ? 2 : 1;
 	self->before.free -= variant->nr > 1 ? 2 : 1;
-}
-
-/* Random ranges against a model, in two blocks; contents are never lost. */
-TEST_F(huge, C1_C11_random)
-{
-	const size_t nr = 1024, offset = self->size / GMEM_PAGE_SIZE - nr;
-	struct gmem_vm *vm = &self->vm;
-	bool shared[1024] = {};
-	int round;
-	size_t i;
-
-	srand(SEED);
-	ASSERT_EQ(0, gmem_vm_fill(vm, PAGES(offset), PAGES(nr), SEED));
-	for (round = 0; round < 100; round++) {
-		size_t start = rand() % nr;
-		size_t n = 1 + rand() % (rand() % 4 ? 8 : nr - start);
-		bool to = rand() % 2;
-
-		if (start + n > nr)
-			n = nr - start;
-		ASSERT_EQ(0, convert(vm, offset + start, n, to ? SHARED : PRIVATE));
-		memset(shared + start, to, n);
-		for (i = 0; i < nr; i += 1 + rand() % 64)
-			ASSERT_EQ(!shared[i],
-				  host_faults(vm->mem + PAGES(offset + i)));
-		if (round % 10 == 0)
-			ASSERT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr),
-						    SEED));
-	}
-	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr), SEED));
-	ASSERT_EQ(0, convert(vm, offset, nr, PRIVATE));
-	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr), SEED));
 }
 
 TEST_HARNESS_MAIN

@@ -6,7 +6,8 @@
  * all of its struct pages, and one that is whole, or in the pool, has saved them
  * again, to the page.
  *
- * To have 1 GiB pages of this kind, boot with hugetlb_free_vmemmap=on.
+ * Pages of 1 GiB are of the kind that vm.hugetlb_optimize_vmemmap said when they came
+ * into the pool.
  */
 #include <errno.h>
 #include <string.h>
@@ -92,7 +93,7 @@ FIXTURE_SETUP(vmstat)
 		SKIP(return, "no vm.hugetlb_optimize_vmemmap");
 	if (variant->page_size != SIZE_2M &&
 	    variant->optimized != !!self->was_optimized)
-		SKIP(return, "the pool is of the other kind (hugetlb_free_vmemmap)");
+		SKIP(return, "the pool is of the other kind (vm.hugetlb_optimize_vmemmap)");
 	if (self->was_optimized >= 0)
 		ASSERT_EQ(0, hugepool_optimize(SIZE_2M, variant->optimized));
 	ASSERT_EQ(0, hugepool_read(variant->page_size, &self->pool));
