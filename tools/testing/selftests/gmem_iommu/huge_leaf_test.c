@@ -121,15 +121,15 @@ static void count_wanted(const __u8 *shared, size_t npages, size_t largest,
 
 #define EXPECT_LEAVES() do {						\
 	static const size_t sizes[] = { LEAF_1G, LEAF_2M, 1 };		\
-	long wanted[3];							\
+	long wanted[3], counts[3];					\
 	int k;								\
 									\
 	count_wanted(self->shared, self->npages, variant->largest, wanted); \
+	ASSERT_EQ(0, walker_count_sizes(self->edu.bdf,			\
+					IOVA + variant->shift,		\
+					self->npages, sizes, counts, 3)); \
 	for (k = 0; k < 3; k++)						\
-		EXPECT_EQ(wanted[k],					\
-			  walker_count_leaves(self->edu.bdf,		\
-					      IOVA + variant->shift,	\
-					      self->npages, sizes[k]))	\
+		EXPECT_EQ(wanted[k], counts[k])				\
 			TH_LOG("leaves of %zu pages", sizes[k]);	\
 } while (0)
 

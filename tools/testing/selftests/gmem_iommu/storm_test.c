@@ -31,7 +31,7 @@
 #include "lib/tracing.h"
 #include "lib/walker.h"
 
-#define NR_FLIPS	500
+#define NR_FLIPS	200
 #define NR_FLIPS_LONG	100000
 #define LOOK_EVERY	200	/* at the page table */
 #define NR_FAULTS	3	/* accesses to the page while it is private */

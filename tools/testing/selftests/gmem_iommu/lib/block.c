@@ -17,6 +17,7 @@
 #include "block.h"
 #include "host.h"
 
+#define TRIES		4
 #define SMALLEST_POOL	(32UL << 20)
 #define LARGEST_POOL	(512UL << 20)
 
@@ -172,9 +173,11 @@ static int find_block(const struct gmem_vm *vm, size_t page,
 	return -ENOSPC;
 }
 
+/* Nobody else shall allocate or free a page there meanwhile. */
 static int find_block_on_this_cpu(const struct gmem_vm *vm, size_t page,
 				  const struct pool *pool)
 {
+	const struct sched_param first = { .sched_priority = 1 }, normal = {};
 	cpu_set_t before, one;
 	int ret;
 
@@ -184,7 +187,9 @@ static int find_block_on_this_cpu(const struct gmem_vm *vm, size_t page,
 	CPU_SET(sched_getcpu(), &one);
 	if (sched_setaffinity(0, sizeof(one), &one))
 		return -errno;
+	sched_setscheduler(0, SCHED_FIFO, &first);
 	ret = find_block(vm, page, pool);
+	sched_setscheduler(0, SCHED_OTHER, &normal);
 	sched_setaffinity(0, sizeof(before), &before);
 	return ret;
 }
@@ -208,13 +213,15 @@ static int make_block(const struct gmem_vm *vm, size_t page)
 
 int block_create(struct gmem_vm *vm, size_t size, size_t page)
 {
-	int ret;
+	int ret, i;
 
 	ret = gmem_vm_create(vm, size, GMEM_VM_SHARED);
 	if (ret)
 		return ret;
 	ret = touch(vm->mem, size / GMEM_PAGE_SIZE);
 	if (!ret)
+		ret = make_block(vm, page);
+	for (i = 1; ret == -ENOSPC && i < TRIES; i++)
 		ret = make_block(vm, page);
 	if (ret)
 		gmem_vm_destroy(vm);

@@ -253,30 +253,45 @@ int walker_permissions(const char *bdf, __u64 iova)
 struct leaf_count {
 	__u64 first;
 	__u64 last;
-	__u64 leaf_pages;
-	long nr;
+	const size_t *sizes;
+	long *counts;
+	int nr_sizes;
 };
 
 static int count_leaf(const struct leaf *leaf, void *arg)
 {
 	struct leaf_count *count = arg;
+	int i;
 
-	count->nr += leaf->npages == count->leaf_pages &&
-		     leaf->iova_pfn <= count->last &&
-		     leaf->iova_pfn + leaf->npages - 1 >= count->first;
+	if (leaf->iova_pfn > count->last ||
+	    leaf->iova_pfn + leaf->npages - 1 < count->first)
+		return 0;
+	for (i = 0; i < count->nr_sizes; i++)
+		count->counts[i] += leaf->npages == count->sizes[i];
 	return 0;
+}
+
+int walker_count_sizes(const char *bdf, __u64 iova, size_t npages,
+		       const size_t *sizes, long *counts, int nr_sizes)
+{
+	struct leaf_count count = {
+		.first = iova >> GMEM_PAGE_SHIFT,
+		.last = (iova >> GMEM_PAGE_SHIFT) + npages - 1,
+		.sizes = sizes,
+		.counts = counts,
+		.nr_sizes = nr_sizes,
+	};
+
+	memset(counts, 0, nr_sizes * sizeof(*counts));
+	return walk_leaves(bdf, count_leaf, &count);
 }
 
 long walker_count_leaves(const char *bdf, __u64 iova, size_t npages,
 			 size_t leaf_pages)
 {
-	struct leaf_count count = {
-		.first = iova >> GMEM_PAGE_SHIFT,
-		.last = (iova >> GMEM_PAGE_SHIFT) + npages - 1,
-		.leaf_pages = leaf_pages,
-	};
+	long count;
 	int ret;
 
-	ret = walk_leaves(bdf, count_leaf, &count);
-	return ret ? ret : count.nr;
+	ret = walker_count_sizes(bdf, iova, npages, &leaf_pages, &count, 1);
+	return ret ? ret : count;
 }

@@ -49,4 +49,8 @@ int walker_permissions(const char *bdf, __u64 iova);
 long walker_count_leaves(const char *bdf, __u64 iova, size_t npages,
 			 size_t leaf_pages);
 
+/* The same for several @sizes, in pages, at once. 0 or -errno. */
+int walker_count_sizes(const char *bdf, __u64 iova, size_t npages,
+		       const size_t *sizes, long *counts, int nr_sizes);
+
 #endif /* SELFTESTS_GMEM_IOMMU_WALKER_H */
