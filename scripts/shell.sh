@@ -10,4 +10,4 @@ source "$(dirname "$0")/lib.sh"
 
 image=$("$TOP/scripts/image.sh" "$1")
 shift
-exec "$TOP/scripts/vm.sh" --image "$image" --shell "$@"
+exec "$TOP/scripts/vm.sh" --image "$image" --shell --mem 6G --gigantic 2 "$@"

@@ -24,8 +24,8 @@
  * @populate is told of the ranges that devices may reach now.
  *
  * GMEM_MEMORY_FAILURE, GMEM_MEMSLOT_DELETE and GMEM_RELEASE have already happened
- * when they are reported, see gmem_event_has_happened(): @prepare, which may lock
- * and must not refuse, @invalidate and @populate follow one another at once.
+ * when they are reported, see gmem_event_has_happened(): @prepare, whose answer is
+ * not asked for, @invalidate and @populate follow one another at once.
  * GMEM_POPULATE and GMEM_MEMSLOT_CREATE take nothing away: they come without
  * @invalidate.
  *

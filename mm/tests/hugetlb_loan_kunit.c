@@ -534,6 +534,14 @@ static void test_gigantic(struct kunit *test)
 	expect_counters(test, 1, 0, 0, 0);
 	expect_contents(test, loan, nr);
 
+	/* The same in two steps, the second of which moves tails only. */
+	split_gigantic_page(test, loan, nr);
+	make_piece(test, loan, 0, PMD_ORDER);
+	hugetlb_loan_merge(loan, PMD_ORDER);
+	hugetlb_loan_merge_done(loan);
+	expect_counters(test, 1, 0, 0, 0);
+	expect_contents(test, loan, nr);
+
 	split_gigantic_page(test, loan, nr);
 	give_back_pieces(loan, nr);
 	expect_counters(test, 0, 1, 0, 0);

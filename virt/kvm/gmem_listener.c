@@ -350,7 +350,7 @@ static bool gmem_listener_concerned(const struct gmem_listener *listener,
 /*
  * Let every listener that is concerned prepare for the event. On failure those
  * that had prepared are aborted, event->error_index says which page was refused,
- * and nothing has changed.
+ * and nothing has changed. What has happened already cannot fail.
  */
 int gmem_event_prepare(struct gmem_event *event)
 {
@@ -366,7 +366,7 @@ int gmem_event_prepare(struct gmem_event *event)
 			continue;
 		event->error_index = event->runs[0].start;
 		ret = listener->ops->prepare(listener, event);
-		if (ret)
+		if (ret && !gmem_event_has_happened(event))
 			goto err_abort;
 	}
 	return 0;
@@ -416,8 +416,8 @@ void gmem_event_populate(const struct gmem_event *event)
 /* Report what has happened already. The listeners learn of it in all phases. */
 void gmem_event_report(struct gmem_event *event)
 {
-	WARN_ON_ONCE(!gmem_event_has_happened(event));
-	WARN_ON_ONCE(gmem_event_prepare(event));
+	VM_WARN_ON_ONCE(!gmem_event_has_happened(event));
+	gmem_event_prepare(event);
 	gmem_event_invalidate(event);
 	gmem_event_populate(event);
 }

@@ -181,7 +181,7 @@ TEST_F(heard, N1_private_memory_is_not_reported)
 	EXPECT_STREQ("", listener_log(self->l));
 }
 
-/* N1, C12: it has happened: no prepare, and nothing afterwards. */
+/* N1, C12: it has happened, so the phases follow one another at once. */
 TEST_F(heard, N1_C12_memory_failure)
 {
 	int ret;
@@ -677,6 +677,31 @@ TEST_F(veto, N2_C12_punch_hole)
 
 	EXPECT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(12), PAGES(4)));
 	env_set_model(env, 12, 4, PAGE_HOLE);
+	EXPECT_STREQ("", env_check(env));
+}
+
+/* Nobody refuses what has happened: all hear the rest, and the mirror does its part. */
+TEST_F(veto, N2_C12_memslot_deletion)
+{
+	static const char * const order[NR_LISTENERS] = {
+		"1:refuse 2:prepare 3:prepare ",
+		"1:prepare 2:refuse 3:prepare ",
+		"1:prepare 2:prepare 3:refuse ",
+	};
+	struct env *env = &self->rig.env;
+	char want[200];
+
+	snprintf(want, sizeof(want), "%s%s%s", order[variant->who],
+		 "1:invalidate 2:invalidate 3:invalidate ",
+		 "1:populate 2:populate 3:populate ");
+	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY,
+				     ON_MEMSLOT_DELETE, 9));
+	listener_order(self->rig.l, NR_LISTENERS);
+
+	ASSERT_EQ(0, delete_slot(&env->vm));
+	EXPECT_STREQ(want, listener_order(self->rig.l, NR_LISTENERS));
+	env_set_model(env, 0, 32, PAGE_HOLE);
+	env_set_model(env, 48, 16, PAGE_HOLE);
 	EXPECT_STREQ("", env_check(env));
 }
 
