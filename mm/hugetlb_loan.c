@@ -266,7 +266,7 @@ static void loan_reset_page(struct page *page)
 static void loan_move_tails(struct page *tail, struct page *end, struct page *head,
 			    unsigned int order)
 {
-	unrolled_count(8)
+	unrolled_count(32)
 	for (; tail < end; tail++)
 		set_compound_head(tail, head, order);
 }

@@ -126,7 +126,23 @@ static void gmem_store_entry(struct inode *inode, void *entry, pgoff_t index,
 	xas_unlock_irq(&xas);
 }
 
-/* The same where there was no entry, which takes memory. */
+/*
+ * The same in place of one entry of that size. Its first slot leads to the entry, and
+ * the others lead there, so that one is enough; of values the xarray counts the slots.
+ */
+static void gmem_replace_entry(struct inode *inode, void *entry, pgoff_t index,
+			       unsigned int order)
+{
+	XA_STATE(xas, &inode->i_mapping->i_pages, index);
+
+	xas_lock_irq(&xas);
+	if (xa_is_value(xas_load(&xas)))
+		xas_set_order(&xas, index, order);
+	xas_store(&xas, entry);
+	xas_unlock_irq(&xas);
+}
+
+/* One entry where there was none, which takes memory. */
 static int gmem_add_entry(struct inode *inode, void *entry, pgoff_t index,
 			  unsigned int order)
 {
@@ -158,14 +174,20 @@ static void gmem_account_pages(struct inode *inode, long nr_pages)
 	xa_unlock_irq(&inode->i_mapping->i_pages);
 }
 
-/* Put a frozen folio into the page cache, whose references are all it then has. */
-static void gmem_enter_folio(struct inode *inode, struct folio *folio,
-			     pgoff_t index, bool uptodate)
+static void gmem_init_folio(struct inode *inode, struct folio *folio,
+			    pgoff_t index, bool uptodate)
 {
 	folio->mapping = inode->i_mapping;
 	folio->index = index;
 	if (uptodate)
 		folio_mark_uptodate(folio);
+}
+
+/* Put a frozen folio into the page cache, whose references are all it then has. */
+static void gmem_enter_folio(struct inode *inode, struct folio *folio,
+			     pgoff_t index, bool uptodate)
+{
+	gmem_init_folio(inode, folio, index, uptodate);
 	gmem_store_entry(inode, folio, index, folio_order(folio));
 	folio_ref_unfreeze(folio, folio_nr_pages(folio));
 }
@@ -175,29 +197,34 @@ static void gmem_enter_folio(struct inode *inode, struct folio *folio,
 /**
  * struct gmem_layout - What pages will be when runs have their new state
  * @inode: The file
+ * @start: First page of a huge page, or a part of one
+ * @last: Its last page
+ * @order: Its size
  * @runs: The runs, or NULL if all stays as it is
  * @end: After the last one
- * @last: The last page that matters
  * @present: A present run, so that few questions have to look for theirs
  */
 struct gmem_layout {
 	struct inode *inode;
+	pgoff_t start;
+	pgoff_t last;
+	unsigned int order;
 	const struct gmem_run *runs;
 	const struct gmem_run *end;
-	pgoff_t last;
 	struct gmem_run present;
 };
 
-/* The layout of the huge page, or the part of one, at @index. */
 static void gmem_layout_init(struct gmem_layout *l, struct inode *inode,
-			     pgoff_t index, unsigned int order,
+			     pgoff_t start, unsigned int order,
 			     const struct gmem_run *runs,
 			     const struct gmem_run *end)
 {
 	l->inode = inode;
+	l->start = start;
+	l->last = start + BIT(order) - 1;
+	l->order = order;
 	l->runs = runs;
 	l->end = end;
-	l->last = index + BIT(order) - 1;
 	l->present.start = 1;
 	l->present.last = 0;
 }
@@ -220,50 +247,61 @@ static bool gmem_stays_private(struct gmem_layout *l, pgoff_t start, pgoff_t las
 	return true;
 }
 
+static bool gmem_all_stays_private(struct gmem_layout *l)
+{
+	return gmem_stays_private(l, l->start, l->last);
+}
+
 static bool gmem_block_stays_private(struct gmem_layout *l, pgoff_t index)
 {
 	return gmem_stays_private(l, index, index + GMEM_BLOCK_PAGES - 1);
 }
 
-/* Give the page cache the entries that gmem_enter_pieces() will need. */
-static int gmem_prepare_entries(struct inode *inode, void *entry, pgoff_t index,
-				unsigned int order, struct gmem_layout *layout)
+/*
+ * Split @entry, which leads to all of the pages, into those that gmem_enter_pieces()
+ * will need.
+ */
+static int gmem_prepare_entries(struct gmem_layout *l, void *entry)
 {
 	pgoff_t block;
 	int ret;
 
-	ret = gmem_split_entries(inode, entry, index, order, GMEM_BLOCK_ORDER);
+	ret = gmem_split_entries(l->inode, entry, l->start, l->order,
+				 GMEM_BLOCK_ORDER);
 	if (ret)
 		return ret;
 
-	for (block = index; block < index + BIT(order);
-	     block += GMEM_BLOCK_PAGES) {
-		if (gmem_block_stays_private(layout, block))
+	for (block = l->start; block <= l->last; block += GMEM_BLOCK_PAGES) {
+		if (gmem_block_stays_private(l, block))
 			continue;
-		ret = gmem_split_entries(inode, entry, block, GMEM_BLOCK_ORDER,
-					 0);
+		ret = gmem_split_entries(l->inode, entry, block,
+					 GMEM_BLOCK_ORDER, 0);
 		if (ret)
 			return ret;
 	}
 	return 0;
 }
 
-/* Make frozen pages of a split loan into folios, and put these into the page cache. */
-static void gmem_enter_pieces(struct inode *inode, struct hugetlb_loan *loan,
-			      struct page *page, pgoff_t index,
-			      unsigned int order, struct gmem_layout *layout,
-			      bool uptodate)
+/*
+ * Make frozen pages of a split loan into folios, and put these into the page cache in
+ * place of the entries that were split for them.
+ */
+static void gmem_enter_pieces(struct gmem_layout *l, struct hugetlb_loan *loan,
+			      struct page *page, bool uptodate)
 {
-	const pgoff_t stop = index + BIT(order);
-	unsigned int piece = 0;
+	unsigned int order = 0;
 	struct folio *folio;
+	pgoff_t index;
 
-	for (; index < stop; index += BIT(piece), page += BIT(piece)) {
+	for (index = l->start; index <= l->last;
+	     index += BIT(order), page += BIT(order)) {
 		if (IS_ALIGNED(index, GMEM_BLOCK_PAGES))
-			piece = gmem_block_stays_private(layout, index) ?
+			order = gmem_block_stays_private(l, index) ?
 					GMEM_BLOCK_ORDER : 0;
-		folio = hugetlb_loan_make_piece(loan, page, piece, order);
-		gmem_enter_folio(inode, folio, index, uptodate);
+		folio = hugetlb_loan_make_piece(loan, page, order, l->order);
+		gmem_init_folio(l->inode, folio, index, uptodate);
+		gmem_replace_entry(l->inode, folio, index, order);
+		folio_ref_unfreeze(folio, BIT(order));
 		cond_resched();
 	}
 }
@@ -288,12 +326,12 @@ static int gmem_enter_loan(struct inode *inode, struct hugetlb_loan *loan,
 
 	/* The pool does not care. */
 	folio_clear_uptodate(folio);
-	if (gmem_stays_private(&layout, index, index + BIT(order) - 1)) {
+	if (gmem_all_stays_private(&layout)) {
 		gmem_enter_folio(inode, folio, index, false);
 		return 0;
 	}
 
-	ret = gmem_prepare_entries(inode, placeholder, index, order, &layout);
+	ret = gmem_prepare_entries(&layout, placeholder);
 	if (!ret)
 		ret = hugetlb_loan_prepare_split(loan);
 	if (ret) {
@@ -302,8 +340,7 @@ static int gmem_enter_loan(struct inode *inode, struct hugetlb_loan *loan,
 	}
 
 	hugetlb_loan_split(loan);
-	gmem_enter_pieces(inode, loan, &folio->page, index, order, &layout,
-			  false);
+	gmem_enter_pieces(&layout, loan, &folio->page, false);
 	return 0;
 }
 
@@ -474,8 +511,7 @@ static int gmem_prepare_split(struct gmem_freezer *f, struct folio *folio)
 
 	gmem_layout_init(&layout, inode, folio->index, folio_order(folio),
 			 f->runs, f->end);
-	ret = gmem_prepare_entries(inode, folio, folio->index,
-				   folio_order(folio), &layout);
+	ret = gmem_prepare_entries(&layout, folio);
 	if (ret || !folio_test_hugetlb(folio))
 		return ret;
 	return hugetlb_loan_prepare_split(gmem_find_loan(inode, folio->index));
@@ -551,16 +587,14 @@ static void gmem_split_folio(struct gmem_freezer *f, struct folio *folio)
 {
 	struct hugetlb_loan *loan = gmem_find_loan(f->inode, folio->index);
 	struct gmem_layout layout;
-	unsigned int order = folio_order(folio);
 	bool uptodate = folio_test_uptodate(folio);
-	pgoff_t index = folio->index;
 
+	gmem_layout_init(&layout, f->inode, folio->index, folio_order(folio),
+			 f->runs, f->end);
 	/* From here on there is no folio. */
 	if (hugetlb_loan_is_whole(loan))
 		hugetlb_loan_split(loan);
-	gmem_layout_init(&layout, f->inode, index, order, f->runs, f->end);
-	gmem_enter_pieces(f->inode, loan, &folio->page, index, order, &layout,
-			  uptodate);
+	gmem_enter_pieces(&layout, loan, &folio->page, uptodate);
 }
 
 /*
@@ -656,7 +690,7 @@ static void gmem_try_merge(struct inode *inode, pgoff_t index, unsigned int orde
 
 	gmem_layout_init(&layout, inode, index, order, NULL, NULL);
 	if (!loan || hugetlb_loan_is_whole(loan) ||
-	    !gmem_stays_private(&layout, index, index + BIT(order) - 1))
+	    !gmem_all_stays_private(&layout))
 		return;
 	folio = xa_load(&inode->i_mapping->i_pages, index);
 	if (folio_order(folio) >= order ||

@@ -191,7 +191,7 @@ bool gmem_state_next_run(struct gmem_state *state, pgoff_t start, pgoff_t last,
 		index = gmem_chunk_next(state, chunk, index, end, run->shared);
 		if (index < end || index > last)
 			break;
-		if (run->shared == state->initially_shared)
+		if (!chunk)
 			index = gmem_skip_initial(state, index, last);
 		if (index > last)
 			break;
@@ -274,10 +274,12 @@ int gmem_state_reserve(struct gmem_state *state, const struct gmem_run *run)
 /* All of a chunk: its slot was reserved, or a bitmap is in it. */
 static void gmem_store_chunk(struct gmem_state *state, pgoff_t index, bool shared)
 {
+	void *entry = shared == state->initially_shared ? NULL :
+							  xa_mk_value(shared);
 	struct gmem_chunk *old;
 
-	old = xa_store(&state->chunks, index >> GMEM_CHUNK_SHIFT,
-		       xa_mk_value(shared), GFP_NOWAIT);
+	old = xa_store(&state->chunks, index >> GMEM_CHUNK_SHIFT, entry,
+		       GFP_NOWAIT);
 	if (gmem_entry_is_uniform(old))
 		return;
 	old->next = state->unused;

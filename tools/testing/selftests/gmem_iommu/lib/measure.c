@@ -75,7 +75,7 @@ void measure(struct side *sides, int nr, int batch)
 
 void claim(const char *what, double ratio, double limit)
 {
-	ksft_test_result(ratio <= limit, "%s: %.2f times, at most %.2f\n", what,
+	ksft_test_result(ratio <= limit, "%s: %.3g times, at most %.3g\n", what,
 			 ratio, limit);
 }
 
