@@ -61,7 +61,7 @@ check: deps
 
 check-all: deps
 	@scripts/check.sh upstream+iommufd+own_huge own generic_pt host boot \
-		upstream_long+long+huge_plain boot_long scale
+		upstream_long+long+huge_plain boot_long scale scale_vcpu
 
 test: deps
 	@scripts/check.sh $(or $(T),own_huge+own)

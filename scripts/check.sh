@@ -14,7 +14,7 @@ suites=("$@")
 image=$("$TOP/scripts/image.sh" debug)
 export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
-if [[ " ${suites[*]} " == *" scale "* ]]; then release=$("$TOP/scripts/image.sh" release); fi
+if [[ " ${suites[*]} " == *" scale"* ]]; then release=$("$TOP/scripts/image.sh" release); fi
 
 # One upstream test takes 20 seconds and more on each format; make check-all runs it.
 kunit_filter='kunit.enable=1 kunit.filter=speed>slow'
@@ -71,7 +71,7 @@ run() {
 	case $1 in
 	host)		on_host "$file" ;;
 	generic_pt)	exec "${vm[@]}" --image "$kunit" --append "$kunit_filter" ;;
-	scale)		exec "${vm[@]}" --image "$release" ;;
+	scale*)		exec "${vm[@]}" --image "$release" ;;
 	*)		exec "${vm[@]}" --image "$image" ;;
 	esac
 }

@@ -6,8 +6,8 @@
 # The raw logs go to build/logs/NAME: console.log (kernel), tests.log, suite, verdict.
 # What they mean is the business of report.py; this script's status is 0 if the VM ran to its end.
 #
-# usage: vm.sh --image DIR --name NAME --suite FILE [--no-iommu] [--mem SIZE] [--gigantic PAGES]
-#		[--append ARGS] [--live] [--icount]
+# usage: vm.sh --image DIR --name NAME --suite FILE [--no-iommu] [--mem SIZE] [--nodes N]
+#		[--gigantic PAGES] [--append ARGS] [--live] [--turns] [--icount]
 #        vm.sh --image DIR --shell [--gdb] [...]
 #
 # A suite can have arguments of its own, in lines "# vm: ARGS".
@@ -15,7 +15,8 @@
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "$0")/lib.sh"
 
-image='' name=shell suite='' shell='' live='' gdb='' icount='' mem=2G gigantic=0 append=''
+image='' name=shell suite='' shell='' live='' gdb='' turns='' icount=''
+mem=2G nodes=1 gigantic=0 append=''
 iommu=(-device 'intel-iommu,intremap=on')
 
 # arguments ARGS: takes them in.
@@ -26,12 +27,14 @@ arguments() {
 		--name)		name=$2; shift ;;
 		--suite)	suite=$2; shift ;;
 		--mem)		mem=$2; shift ;;
+		--nodes)	nodes=$2; shift ;;
 		--gigantic)	gigantic=$2; shift ;;
 		--append)	append+=" $2"; shift ;;
 		--no-iommu)	iommu=() ;;
 		--shell)	shell=yes ;;
 		--live)		live=yes ;;
 		--gdb)		gdb=yes ;;
+		--turns)	turns=yes ;;
 		--icount)	icount=yes ;;
 		*)		die "vm.sh: what is $1?" ;;
 		esac
@@ -92,6 +95,9 @@ cat "$image/root.cpio.gz" <(pack "$overlay") > "$run/initrd"
 rm -rf "$overlay"
 
 accel=("${tcg[@]}") how='emulation (TCG)'
+if [[ $turns ]]; then
+	accel[1]='tcg,thread=single' how='emulation (TCG), CPUs take turns'
+fi
 if [[ $icount ]]; then
 	accel=(-accel 'tcg,thread=single' -icount shift=0 -cpu 'EPYC,+svm,+npt' -smp 1)
 	how='counted instructions (TCG)'
@@ -105,7 +111,17 @@ devices=(-device 'edu,addr=2,dma_mask=0xffffffffff' -device igb,addr=3
 	 -device 'edu,addr=4,dma_mask=0xffffffffff' -device igb,addr=5)
 ids=1234:11e8,8086:10c9
 
-qemu=(qemu-system-x86_64 "${accel[@]}" -M 'q35,kernel-irqchip=split' -m "$mem" -nic none
+# NUMA nodes, with equal parts of the memory.
+memory=(-m "$mem")
+if (( nodes > 1 )); then
+	bytes=$(numfmt --from=iec "$mem")
+	for (( node = 0; node < nodes; node++ )); do
+		memory+=(-object "memory-backend-ram,id=node$node,size=$((bytes / nodes))"
+			 -numa "node,nodeid=$node,memdev=node$node")
+	done
+fi
+
+qemu=(qemu-system-x86_64 "${accel[@]}" -M 'q35,kernel-irqchip=split' "${memory[@]}" -nic none
       "${iommu[@]}" "${devices[@]}" -kernel "$image/bzImage" -initrd "$run/initrd" -no-reboot
       -display none -monitor none)
 args="console=ttyS0 loglevel=6 no_timer_check panic=-1 oops=panic intel_iommu=on iommu.debug_pagealloc=1"

@@ -2,7 +2,7 @@
 /*
  * kvm.gmem_in_place_conversion=1: every guest_memfd is convertible, as a VMM
  * expects it that only knows the interface that is queued upstream. Needs a kernel
- * that was booted with that parameter: tests/in_place.suite of the workbench.
+ * that was booted with that parameter: tests/boot.suite of the workbench.
  *
  * Requirements: C14, C15.
  */

@@ -15,6 +15,7 @@
 #include "hugepool.h"
 
 #define POOL_DIR	"/sys/kernel/mm/hugepages/hugepages-%lukB/%s"
+#define NODE_FREE	"/sys/devices/system/node/node%d/hugepages/hugepages-%lukB/free_hugepages"
 #define OPTIMIZE_SYSCTL	"/proc/sys/vm/hugetlb_optimize_vmemmap"
 #define PAGES_2M	(SIZE_2M / GMEM_PAGE_SIZE)
 
@@ -28,21 +29,25 @@ static int pool_open(size_t page_size, const char *name, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-static int pool_counter(size_t page_size, const char *name, long *value)
+/* The number in a file, which it closes. */
+static int read_number(int fd, long *value)
 {
 	char text[32] = "";
 	ssize_t n;
-	int fd;
 
-	fd = pool_open(page_size, name, O_RDONLY);
-	if (fd < 0)
-		return fd;
 	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	if (n <= 0)
 		return -EIO;
 	*value = atol(text);
 	return 0;
+}
+
+static int pool_counter(size_t page_size, const char *name, long *value)
+{
+	int fd = pool_open(page_size, name, O_RDONLY);
+
+	return fd < 0 ? fd : read_number(fd, value);
 }
 
 int hugepool_read(size_t page_size, struct hugepool *pool)
@@ -54,6 +59,20 @@ int hugepool_read(size_t page_size, struct hugepool *pool)
 	ret = ret ?: pool_counter(page_size, "resv_hugepages", &pool->resv);
 	return ret ?: pool_counter(page_size, "surplus_hugepages",
 				   &pool->surplus);
+}
+
+long hugepool_node_free(size_t page_size, int node)
+{
+	char path[128];
+	long value = 0;
+	int fd, ret;
+
+	snprintf(path, sizeof(path), NODE_FREE, node, page_size / 1024);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = read_number(fd, &value);
+	return ret ?: value;
 }
 
 int hugepool_resize(size_t page_size, long nr)

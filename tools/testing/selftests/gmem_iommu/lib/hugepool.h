@@ -7,7 +7,6 @@
 #define SELFTESTS_GMEM_IOMMU_HUGEPOOL_H
 
 #include <stdbool.h>
-#include <stdbool.h>
 #include <stddef.h>
 
 #include <linux/types.h>
@@ -31,6 +30,9 @@ struct hugepool {
 
 /* -ENOENT: the kernel has no huge pages of that size. */
 int hugepool_read(size_t page_size, struct hugepool *pool);
+
+/* Free huge pages of a NUMA node, or -ENOENT. */
+long hugepool_node_free(size_t page_size, int node);
 
 /* Change the size of the pool; -ENOMEM if there are not as many now. */
 int hugepool_resize(size_t page_size, long nr);
