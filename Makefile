@@ -60,7 +60,7 @@ check: deps
 	@scripts/check.sh
 
 check-all: deps
-	@scripts/check.sh upstream+iommufd+own_huge own generic_pt host boot \
+	@scripts/check.sh upstream+own_huge own+iommufd generic_pt host boot \
 		upstream_long+long+huge_plain boot_long scale scale_vcpu
 
 test: deps

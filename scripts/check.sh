@@ -10,7 +10,7 @@ source "$(dirname "$0")/lib.sh"
 
 "$TOP/scripts/deps.sh"
 suites=("$@")
-(( $# )) || suites=(upstream+iommufd+own_huge own generic_pt host boot)
+(( $# )) || suites=(upstream+own_huge own+iommufd generic_pt host boot)
 image=$("$TOP/scripts/image.sh" debug)
 export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi

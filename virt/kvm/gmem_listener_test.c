@@ -235,7 +235,7 @@ static int gmem_listener_test_open(struct inode *inode, struct file *file)
 	spin_lock_init(&t->lock);
 	init_completion(&t->let_go);
 	file->private_data = t;
-	return nonseekable_open(inode, file);
+	return stream_open(inode, file);
 }
 
 static int gmem_listener_test_release(struct inode *inode, struct file *file)

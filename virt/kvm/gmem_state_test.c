@@ -11,6 +11,7 @@
  */
 #include <kunit/test.h>
 #include <linux/bitmap.h>
+#include <linux/completion.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/err.h>
@@ -21,6 +22,7 @@
 #include <linux/prandom.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/sched/task.h>
 #include <linux/sizes.h>
 #include <linux/xarray.h>
 
@@ -615,6 +617,60 @@ static void gmem_state_test_readers(struct kunit *test)
 	KUNIT_EXPECT_GT(test, reader->lookups, 10);
 }
 
+/**
+ * struct gmem_test_holder - A thread in the middle of a lookup without a lock
+ * @t: The state; its first chunk is a bitmap
+ * @found: The thread has found the bitmap
+ * @replaced: It is not part of the state any more
+ */
+struct gmem_test_holder {
+	struct gmem_test *t;
+	struct completion found;
+	bool replaced;
+};
+
+static int gmem_test_hold(void *data)
+{
+	struct gmem_test_holder *holder = data;
+	u8 *chunk;
+
+	guard(rcu)();
+
+	chunk = xa_load(&holder->t->state.chunks, 0);
+	complete(&holder->found);
+	while (!smp_load_acquire(&holder->replaced))
+		cpu_relax();
+	/* If it is freed, KASAN reports that. */
+	READ_ONCE(*chunk);
+	return 0;
+}
+
+/* What a lookup has found stays until the lookup ends. */
+static void gmem_state_test_replaced(struct kunit *test)
+{
+	struct gmem_test *t = gmem_test_create(test, TEST_CHUNK, true);
+	struct gmem_run all = { .last = TEST_CHUNK - 1, .shared = true };
+	struct gmem_run page = { .shared = false };
+	struct gmem_test_holder holder = { .t = t };
+	struct task_struct *task;
+
+	init_completion(&holder.found);
+	down_write(&t->lock);
+	gmem_test_change(test, t, &page, true, NULL);
+	KUNIT_ASSERT_EQ(test, 1, gmem_test_count_bitmaps(t));
+	task = kthread_run(gmem_test_hold, &holder, "gmem_state_test");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	get_task_struct(task);
+	wait_for_completion(&holder.found);
+	gmem_state_store(&t->state, &all);
+	gmem_state_free_unused(&t->state);
+	smp_store_release(&holder.replaced, true);
+	kthread_stop(task);
+	put_task_struct(task);
+	up_write(&t->lock);
+	KUNIT_EXPECT_EQ(test, 0, gmem_test_count_bitmaps(t));
+}
+
 #define S(first, final) { .start = (first), .last = (final), .shared = true }
 #define P(first, final) { .start = (first), .last = (final), .shared = false }
 
@@ -912,6 +968,7 @@ static struct kunit_case gmem_state_test_cases[] = {
 	KUNIT_CASE(gmem_state_test_no_memory),
 	KUNIT_CASE(gmem_state_test_memory_ends),
 	KUNIT_CASE_SLOW(gmem_state_test_readers),
+	KUNIT_CASE(gmem_state_test_replaced),
 	KUNIT_CASE(gmem_state_test_reserve_all),
 	KUNIT_CASE(gmem_state_test_long_runs),
 	KUNIT_CASE_PARAM(gmem_state_test_merge, gmem_merge_gen_params),

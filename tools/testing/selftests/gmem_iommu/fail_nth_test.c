@@ -11,41 +11,21 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
 #include "lib/gmem_vm.h"
 #include "lib/host.h"
 #include "lib/mirror.h"
 #include "lib/rig.h"
 #include "lib/state.h"
-#include "lib/sweep.h"
+#include "lib/sweep_harness.h"
 #include "lib/walker.h"
 
 #define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NR_PAGES	64
 #define FILE_SIZE	PAGES(NR_PAGES)
 #define NR_BINDINGS	RIG_BINDINGS
-#define SEED		0x5eed0003
-
-/* The last sweep. */
-static struct sweep last;
-
-static int xioctl(int fd, unsigned long cmd, void *arg)
-{
-	int ret = ioctl(fd, cmd, arg);
-
-	return ret < 0 ? -errno : ret;
-}
-
-static void sweep(struct __test_metadata *_metadata, struct rig *rig,
-		  const struct sweep_call *call)
-{
-	ASSERT_STREQ("", sweep_call(&last, rig, call));
-	TH_LOG("%u allocations", last.nr);
-}
 
 /* Every fourth page is private. */
 static void set_states(struct rig *rig)
@@ -61,17 +41,6 @@ static void set_states(struct rig *rig)
 		ranges[i].reserved = 0;
 	}
 	gmem_convert_vec(rig->vm.gmem_fd, ranges, NR_PAGES, NULL);
-}
-
-static void write_contents(struct __test_metadata *_metadata, struct rig *rig)
-{
-	__u8 page[GMEM_PAGE_SIZE];
-	size_t i;
-
-	for (i = 0; i < NR_PAGES; i++) {
-		gmem_pattern(page, PAGES(i), SEED);
-		ASSERT_EQ(0, host_write(rig->vm.mem + PAGES(i), page, sizeof(page)));
-	}
 }
 
 static void setup_rig(struct __test_metadata *_metadata, struct rig *rig,
@@ -92,7 +61,7 @@ static void setup_rig(struct __test_metadata *_metadata, struct rig *rig,
 	if (ret == -ENOENT)
 		SKIP(return, "no fail-nth");
 	ASSERT_EQ(0, ret);
-	write_contents(_metadata, rig);
+	sweep_write_contents(_metadata, rig);
 	set_states(rig);
 	ret = rig_bind(rig);
 	if (ret == -ENODEV)
@@ -102,20 +71,7 @@ static void setup_rig(struct __test_metadata *_metadata, struct rig *rig,
 
 static void teardown_rig(struct __test_metadata *_metadata, struct rig *rig)
 {
-	__u8 page[GMEM_PAGE_SIZE];
-	size_t i;
-
-	/*
-	 * C11: the contents of private pages are as they were. Only converting
-	 * them shows it, so it is done last.
-	 */
-	EXPECT_EQ(0, gmem_convert(rig->vm.gmem_fd, 0, FILE_SIZE, KVM_GMEM_TARGET_SHARED, NULL));
-	for (i = 0; i < NR_PAGES; i++) {
-		if (host_read(page, rig->vm.mem + PAGES(i), sizeof(page)))
-			memset(page, 0, sizeof(page));
-		EXPECT_TRUE(gmem_pattern_matches(page, PAGES(i), SEED))
-			TH_LOG("contents of page %zu", i);
-	}
+	sweep_check_contents(_metadata, rig);
 	EXPECT_EQ(0, rig_destroy(rig));
 }
 
@@ -302,10 +258,7 @@ TEST_F_TIMEOUT(bound, C1_C2_M11_to_shared_allocates, 300)
 
 	sweep(_metadata, rig, &call);
 	EXPECT_EQ(NR_PAGES - NR_PAGES / 4, last.nr_resident);
-
-	/* The teardown wants the contents back. */
-	ASSERT_EQ(0, run_to_shared(rig));
-	write_contents(_metadata, rig);
+	sweep_restore_contents(_metadata, rig);
 }
 
 /*
@@ -353,12 +306,7 @@ static int run_allocate(struct rig *rig)
 
 static int run_prefault(struct rig *rig)
 {
-	struct kvm_pre_fault_memory args = {
-		.gpa = PAGES(HOLE),
-		.size = PAGES(1),
-	};
-
-	return xioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args);
+	return rig_prefault(rig, HOLE);
 }
 
 static int run_guest_fault(struct rig *rig)
@@ -373,7 +321,6 @@ static int run_host_fault(struct rig *rig)
 	return host_write(rig->vm.mem + PAGES(HOLE), "", 1);
 }
 
-/* The teardown wants the contents back. */
 static void sweep_hole(struct __test_metadata *_metadata, struct rig *rig,
 		       int (*run)(struct rig *rig), unsigned int min)
 {
@@ -386,8 +333,7 @@ static void sweep_hole(struct __test_metadata *_metadata, struct rig *rig,
 	};
 
 	sweep(_metadata, rig, &call);
-	ASSERT_EQ(0, run_to_shared(rig));
-	write_contents(_metadata, rig);
+	sweep_restore_contents(_metadata, rig);
 }
 
 TEST_F_TIMEOUT(rig, C2_N1_U7_allocate, 300)
@@ -424,7 +370,7 @@ static void undo_punch(struct rig *rig)
 	gmem_convert(rig->vm.gmem_fd, PAGES(HOLE), PAGES(4),
 		     KVM_GMEM_TARGET_SHARED, NULL);
 	for (i = HOLE; i < HOLE + 4; i++) {
-		gmem_pattern(page, PAGES(i), SEED);
+		gmem_pattern(page, PAGES(i), SWEEP_SEED);
 		host_write(rig->vm.mem + PAGES(i), page, sizeof(page));
 	}
 	set_states(rig);
@@ -439,13 +385,12 @@ TEST_F_TIMEOUT(rig, C11_C12_U7_punch_hole, 300)
 
 static int delete_slot(struct rig *rig)
 {
-	return gmem_set_slot(rig->vm.vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
+	return gmem_vm_delete_slot(&rig->vm);
 }
 
 static int create_slot(struct rig *rig)
 {
-	return gmem_set_slot(rig->vm.vm_fd, GMEM_VM_SLOT, 0, FILE_SIZE,
-			     rig->vm.gmem_fd, 0, rig->vm.mem);
+	return gmem_vm_create_slot(&rig->vm);
 }
 
 static void undo_delete_slot(struct rig *rig)
@@ -508,8 +453,7 @@ TEST_F_TIMEOUT(rig, C12_N1_U7_memslot_creation, 300)
 	struct rig *rig = &self->rig;
 
 	sweep(_metadata, rig, &call);
-	ASSERT_EQ(0, run_to_shared(rig));
-	write_contents(_metadata, rig);
+	sweep_restore_contents(_metadata, rig);
 }
 
 static int new_fd;
@@ -569,13 +513,9 @@ TEST_F_TIMEOUT(bound, M11_U7_bind_empty_file, 300)
 static int run_query(struct rig *rig)
 {
 	struct gmem_iommu_run runs[NR_PAGES];
-	struct gmem_iommu_query_runs query = {
-		.size = sizeof(query),
-		.nr_runs = NR_PAGES,
-		.runs = (unsigned long)runs,
-	};
+	int ret = mirror_read_runs(rig->bindings[0], 0, runs, NR_PAGES);
 
-	return xioctl(rig->bindings[0], GMEM_IOMMU_QUERY_RUNS, &query);
+	return ret < 0 ? ret : 0;
 }
 
 TEST_F_TIMEOUT(bound, U4_U7_query, 300)

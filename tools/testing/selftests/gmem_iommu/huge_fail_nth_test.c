@@ -13,40 +13,20 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
 #include "lib/gmem_vm.h"
 #include "lib/host.h"
 #include "lib/hugepool.h"
 #include "lib/mirror.h"
 #include "lib/rig.h"
-#include "lib/sweep.h"
+#include "lib/sweep_harness.h"
 
 #define PAGES(n)	((n) * GMEM_PAGE_SIZE)
-#define SEED		0x5eed0007
 #define SHARED		KVM_GMEM_TARGET_SHARED
 #define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define PAGE		5UL	/* the one that is converted */
-
-/* The last sweep. */
-static struct sweep last;
-
-static int xioctl(int fd, unsigned long cmd, void *arg)
-{
-	int ret = ioctl(fd, cmd, arg);
-
-	return ret < 0 ? -errno : ret;
-}
-
-static void sweep(struct __test_metadata *_metadata, struct rig *rig,
-		  const struct sweep_call *call)
-{
-	ASSERT_STREQ("", sweep_call(&last, rig, call));
-	TH_LOG("%u allocations", last.nr);
-}
 
 /* The middle of the file, which is the end of a huge page if it has two. */
 static size_t middle(struct rig *rig)
@@ -65,26 +45,6 @@ static int convert(struct rig *rig, size_t first, size_t nr, __u32 target)
 	if (ret ? offset >= rig->config.size : offset)
 		return -EPROTO;
 	return ret;
-}
-
-/* Only pages that are watched have contents: of the others there are many. */
-static void write_contents(struct __test_metadata *_metadata, struct rig *rig)
-{
-	__u8 page[GMEM_PAGE_SIZE];
-	size_t i, at;
-
-	for (i = 0; i < rig->nr_watched; i++) {
-		at = PAGES(rig->watched[i]);
-		gmem_pattern(page, at, SEED);
-		ASSERT_EQ(0, host_write(rig->vm.mem + at, page, sizeof(page)));
-	}
-}
-
-/* After a sweep that lost contents: the teardown wants them back. */
-static void restore_contents(struct __test_metadata *_metadata, struct rig *rig)
-{
-	ASSERT_EQ(0, convert(rig, 0, rig_npages(rig), SHARED));
-	write_contents(_metadata, rig);
 }
 
 static void watch_pages(struct rig *rig)
@@ -109,7 +69,7 @@ static void setup_rig(struct __test_metadata *_metadata, struct rig *rig,
 		SKIP(return, "no fail-nth");
 	ASSERT_EQ(0, ret);
 	watch_pages(rig);
-	write_contents(_metadata, rig);
+	sweep_write_contents(_metadata, rig);
 	/* Now the host can tell which huge pages these are. */
 	ASSERT_STREQ("", rig_look(rig, &view));
 	ASSERT_EQ(!config->huge_size, !rig->base_pfns[0]);
@@ -118,22 +78,6 @@ static void setup_rig(struct __test_metadata *_metadata, struct rig *rig,
 	if (ret == -ENODEV)
 		SKIP(return, "no CONFIG_IOMMUFD_TEST");
 	ASSERT_EQ(0, ret);
-}
-
-/* C11: as only a conversion shows the contents of private pages, this comes last. */
-static void check_contents(struct __test_metadata *_metadata, struct rig *rig)
-{
-	__u8 page[GMEM_PAGE_SIZE];
-	size_t i, at;
-
-	EXPECT_EQ(0, convert(rig, 0, rig_npages(rig), SHARED));
-	for (i = 0; i < rig->nr_watched; i++) {
-		at = PAGES(rig->watched[i]);
-		memset(page, 0, sizeof(page));
-		host_read(page, rig->vm.mem + at, sizeof(page));
-		EXPECT_TRUE(gmem_pattern_matches(page, at, SEED))
-			TH_LOG("contents of page %zu", rig->watched[i]);
-	}
 }
 
 /* Two huge pages of 2 MiB. */
@@ -173,7 +117,7 @@ FIXTURE_TEARDOWN(rig)
 {
 	struct hugepool now;
 
-	check_contents(_metadata, &self->rig);
+	sweep_check_contents(_metadata, &self->rig);
 	EXPECT_EQ(0, rig_destroy(&self->rig));
 	/* H6 */
 	EXPECT_EQ(0, hugepool_read(SIZE_2M, &now));
@@ -220,7 +164,7 @@ FIXTURE_SETUP(gigantic)
 
 FIXTURE_TEARDOWN(gigantic)
 {
-	check_contents(_metadata, &self->rig);
+	sweep_check_contents(_metadata, &self->rig);
 	EXPECT_EQ(0, rig_destroy(&self->rig));
 }
 
@@ -244,7 +188,7 @@ FIXTURE_SETUP(block)
 
 FIXTURE_TEARDOWN(block)
 {
-	check_contents(_metadata, &self->rig);
+	sweep_check_contents(_metadata, &self->rig);
 	EXPECT_EQ(0, rig_destroy(&self->rig));
 }
 
@@ -428,7 +372,7 @@ TEST_F_TIMEOUT(rig, C1_C2_M11_H6_to_shared_allocates, 300)
 
 	sweep(_metadata, rig, &call);
 	EXPECT_EQ(0, last.nr_resident);
-	restore_contents(_metadata, rig);
+	sweep_restore_contents(_metadata, rig);
 }
 
 /*
@@ -473,25 +417,15 @@ static int run_host_fault(struct rig *rig)
 	return host_write(rig->vm.mem, "", 1);
 }
 
-static int prefault(struct rig *rig, size_t page)
-{
-	struct kvm_pre_fault_memory args = {
-		.gpa = PAGES(page),
-		.size = PAGES(1),
-	};
-
-	return xioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args);
-}
-
 /* A shared page, and a private one. */
 static int run_prefault(struct rig *rig)
 {
-	return prefault(rig, 0);
+	return rig_prefault(rig, 0);
 }
 
 static int run_prefault_private(struct rig *rig)
 {
-	return prefault(rig, 1);
+	return rig_prefault(rig, 1);
 }
 
 static int run_guest_fault(struct rig *rig)
@@ -514,7 +448,7 @@ static void sweep_hole(struct __test_metadata *_metadata, struct rig *rig,
 
 	ASSERT_EQ(0, convert(rig, 1, middle(rig) - 1, PRIVATE));
 	sweep(_metadata, rig, &call);
-	restore_contents(_metadata, rig);
+	sweep_restore_contents(_metadata, rig);
 }
 
 TEST_F_TIMEOUT(rig, C2_H6_U7_allocate, 300)
@@ -560,7 +494,7 @@ TEST_F_TIMEOUT(rig, C12_H6_H8_punch, 300)
 	const struct sweep_call call = { run_punch, undo_punch, 0 };
 
 	sweep(_metadata, &self->rig, &call);
-	restore_contents(_metadata, &self->rig);
+	sweep_restore_contents(_metadata, &self->rig);
 }
 
 /* -- files and bindings ---------------------------------------------------- */

@@ -65,7 +65,7 @@ FIXTURE_SETUP(leaf)
 	if (missing)
 		SKIP(return, "%s", missing);
 	/* With 2 MiB pages it is shown in any case. */
-	if (variant->huge_size == SIZE_1G && variant->max_leaf_size &&
+	if (variant->huge_size == SIZE_1G && variant->largest < SIZE_1G &&
 	    !getenv("GMEM_IOMMU_LONG"))
 		SKIP(return, "takes long (GMEM_IOMMU_LONG)");
 	if (hugepool_read(variant->huge_size, &pool) || pool.free < variant->nr)

@@ -22,6 +22,7 @@
 #include "lib/hugepool.h"
 #include "lib/ioas.h"
 #include "lib/mirror.h"
+#include "lib/state.h"
 
 #define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define HUGE(n)		((n) * SIZE_2M)
@@ -100,12 +101,11 @@ FIXTURE_TEARDOWN(numa)
 	EXPECT_EQ(NR_PER_NODE - (_second), hugepool_node_free(SIZE_2M, 1)); \
 } while (0)
 
-static void bind(struct __test_metadata *_metadata, FIXTURE_DATA(numa) *self)
+/* Without a device. */
+static int bind_file(const struct gmem_vm *vm, struct ioas *ioas)
 {
-	ASSERT_EQ(0, ioas_open(&self->ioas));
-	self->binding = mirror_bind(self->vm.gmem_fd, &self->ioas, 0,
-				    self->vm.size, IOVA);
-	ASSERT_LE(0, self->binding);
+	return ioas_open(ioas) ?:
+	       mirror_bind(vm->gmem_fd, ioas, 0, vm->size, IOVA);
 }
 
 static int convert(struct gmem_vm *vm, size_t offset, size_t size, __u32 target)
@@ -129,7 +129,8 @@ TEST_F(numa, H1_policy_of_the_file)
 	ASSERT_EQ(0, convert(vm, HUGE(2), PAGES(1), SHARED));
 	ASSERT_EQ(0, host_write(vm->mem + HUGE(2), &byte, 1));
 	EXPECT_NODES(0, 3);
-	bind(_metadata, self);
+	self->binding = bind_file(vm, &self->ioas);
+	ASSERT_LE(0, self->binding);
 	ASSERT_EQ(0, convert(vm, HUGE(3) + PAGES(7), PAGES(1), SHARED));
 	EXPECT_NODES(0, 4);
 
@@ -217,7 +218,8 @@ TEST_F(numa, C1_C2_C4_H6_M11_bound_node_is_full)
 	struct gmem_iommu_run runs[4];
 	__u64 generation, offset;
 
-	bind(_metadata, self);
+	self->binding = bind_file(vm, &self->ioas);
+	ASSERT_LE(0, self->binding);
 	ASSERT_EQ(0, bind_range(vm, 0, HUGE(NR_HUGE), MPOL_BIND, 1 << 1));
 	ASSERT_EQ(0, gmem_vm_fill(vm, HUGE(1), HUGE(1), SEED));
 	leave_free(_metadata, &other, 1, 1);

@@ -1,32 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Listeners of a guest_memfd: which calls they get for each kind of change, in
- * which order, what is true during each call, and that a refusal leaves
- * everything as it was. The listeners are those of gmem_listener_test.ko, and the
- * mirror of a device is one more among them.
+ * What the listeners of a guest_memfd hear: which calls they get for each kind of
+ * change, in which order, exactly one end of each event, whenever they and their
+ * module come and go. The listeners are those of gmem_listener_test.ko.
  *
- * Requirements: N1, N2, N3, N4, N5, C7, C8, C10, C12.
+ * What is true during each call is in listener_order_test.c, what a refusal does in
+ * listener_veto_test.c.
+ *
+ * Requirements: N1, N3, N4, C4, C7, C8, C10, C12, M11.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "lib/dma.h"
-#include "lib/env.h"
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
 #include "lib/host.h"
-#include "lib/kvm_stats.h"
 #include "lib/listener.h"
-#include "lib/mirror.h"
-#include "lib/state.h"
-#include "lib/walker.h"
 
 #define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		64
@@ -199,26 +193,15 @@ TEST_F(heard, N1_C12_memory_failure)
 		     listener_log(self->l));
 }
 
-static int delete_slot(struct gmem_vm *vm)
-{
-	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
-}
-
-static int create_slot(struct gmem_vm *vm)
-{
-	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, vm->size, vm->gmem_fd,
-			     0, vm->mem);
-}
-
 TEST_F(heard, N1_C12_memslot)
 {
-	ASSERT_EQ(0, delete_slot(&self->vm));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&self->vm));
 	EXPECT_STREQ("prepare memslot_delete -0-63 (shared, pending)\n"
 		     "invalidate memslot_delete -0-63 (shared, pending)\n"
 		     "populate memslot_delete -0-63 (shared, pending)\n",
 		     listener_log(self->l));
 
-	ASSERT_EQ(0, create_slot(&self->vm));
+	ASSERT_EQ(0, gmem_vm_create_slot(&self->vm));
 	EXPECT_STREQ("prepare memslot_create +0-63 (shared, pending)\n"
 		     "populate memslot_create +0-63 (shared, memory)\n",
 		     listener_log(self->l));
@@ -230,7 +213,7 @@ TEST_F(heard, N1_C12_memslot_of_a_part)
 	struct gmem_vm *vm = &self->vm;
 
 	ASSERT_EQ(0, convert(vm, 0, 16, PRIVATE));
-	ASSERT_EQ(0, delete_slot(vm));
+	ASSERT_EQ(0, gmem_vm_delete_slot(vm));
 	listener_forget(self->l);
 
 	/* Conversions go on; what becomes shared is not there. */
@@ -247,12 +230,12 @@ TEST_F(heard, N1_C12_memslot_of_a_part)
 		     listener_log(self->l));
 
 	/* The part that is back goes again; the rest is gone already. */
-	ASSERT_EQ(0, delete_slot(vm));
+	ASSERT_EQ(0, gmem_vm_delete_slot(vm));
 	EXPECT_STREQ("prepare memslot_delete -0-10 (private, pending)\n"
 		     "invalidate memslot_delete -0-10 (private, pending)\n"
 		     "populate memslot_delete -0-10 (private, pending)\n",
 		     listener_log(self->l));
-	ASSERT_EQ(0, create_slot(vm));
+	ASSERT_EQ(0, gmem_vm_create_slot(vm));
 	EXPECT_STREQ("prepare memslot_create +10-11 (shared, pending) +16-63 (shared, pending)\n"
 		     "populate memslot_create +10-11 (shared, memory) +16-63 (shared, memory)\n",
 		     listener_log(self->l));
@@ -273,7 +256,7 @@ TEST_F(heard, N1_C12_release)
 		     listener_log(self->l));
 
 	/* The slot over the closed file goes; nobody is left to hear it. */
-	ASSERT_EQ(0, delete_slot(&self->vm));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&self->vm));
 	EXPECT_STREQ("", listener_log(self->l));
 }
 
@@ -471,539 +454,6 @@ TEST_F(heard, N1_exactly_one_end)
 	EXPECT_LT(0, ends[0].committed);
 	close(pin);
 	close(second);
-}
-
-/*
- * N2: one of three listeners refuses. The mirror of a device is registered
- * between the second and the third.
- */
-#define NR_LISTENERS	3
-
-struct veto_rig {
-	struct env env;
-	int l[NR_LISTENERS];
-	struct gmem_state before;
-	__u64 pfns[NPAGES];
-	__u64 generation;
-	long long guest_mappings;
-	struct gmem_iommu_stats stats;
-};
-
-FIXTURE(veto)
-{
-	struct veto_rig rig;
-};
-
-/* What is heard when the first, second, third listener refuses. */
-static const char * const veto_order[NR_LISTENERS] = {
-	"1:refuse ",
-	"1:prepare 2:refuse 1:abort ",
-	"1:prepare 2:prepare 3:refuse 2:abort 1:abort ",
-};
-
-FIXTURE_VARIANT(veto)
-{
-	int who;
-};
-
-FIXTURE_VARIANT_ADD(veto, by_first)
-{
-	.who = 0,
-};
-
-FIXTURE_VARIANT_ADD(veto, by_second)
-{
-	.who = 1,
-};
-
-FIXTURE_VARIANT_ADD(veto, by_third)
-{
-	.who = 2,
-};
-
-FIXTURE_SETUP(veto)
-{
-	struct env *env = &self->rig.env;
-	const char *why;
-	int i;
-
-	why = listener_env_missing();
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(env, NPAGES, true));
-	ASSERT_EQ(0, env_convert(env, 32, 16, true));
-	for (i = 0; i < NR_LISTENERS; i++) {
-		if (i == 2)
-			ASSERT_EQ(0, env_bind(env));
-		self->rig.l[i] = listener_open(env->vm.gmem_fd, 0, NPAGES);
-		ASSERT_LE(0, self->rig.l[i]);
-	}
-	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
-}
-
-FIXTURE_TEARDOWN(veto)
-{
-	int i;
-
-	for (i = 0; i < NR_LISTENERS; i++)
-		close(self->rig.l[i]);
-	env_destroy(&self->rig.env);
-}
-
-/* Take down everything that a refusal has to leave alone. */
-static void veto_remember(struct __test_metadata *_metadata,
-			  struct veto_rig *rig)
-{
-	struct env *env = &rig->env;
-	int i;
-
-	ASSERT_STREQ("", gmem_state_read(&rig->before, env->binding,
-					 env->vm.mem, NPAGES));
-	ASSERT_STREQ("", env_check(env));
-	ASSERT_EQ(0, host_pfns(env->vm.mem, rig->pfns, NPAGES));
-	ASSERT_EQ(0, mirror_get_stats(env->binding, &rig->stats));
-	rig->generation = mirror_generation(env->binding);
-	rig->guest_mappings = kvm_stat(env->vm.vm_fd, "pages_4k");
-	ASSERT_LT(NPAGES, rig->guest_mappings);
-	for (i = 0; i < NR_LISTENERS; i++)
-		listener_forget(rig->l[i]);
-}
-
-/* N2, C1: the order of calls, and nothing else. */
-static void veto_expect_nothing(struct __test_metadata *_metadata,
-				struct veto_rig *rig, int who)
-{
-	struct env *env = &rig->env;
-	static struct gmem_state after;
-	struct gmem_iommu_stats stats;
-	__u64 pfns[NPAGES];
-
-	EXPECT_STREQ(veto_order[who], listener_order(rig->l, NR_LISTENERS));
-
-	/* Mappings first: to read the contents may repair them. */
-	EXPECT_EQ(rig->guest_mappings, kvm_stat(env->vm.vm_fd, "pages_4k"));
-	ASSERT_EQ(0, host_pfns(env->vm.mem, pfns, NPAGES));
-	EXPECT_EQ(0, memcmp(rig->pfns, pfns, sizeof(pfns)));
-	EXPECT_EQ(rig->generation, mirror_generation(env->binding));
-	EXPECT_STREQ("", env_check(env));
-
-	ASSERT_EQ(0, mirror_get_stats(env->binding, &stats));
-	EXPECT_EQ(rig->stats.aborts + (who == 2), stats.aborts);
-	EXPECT_EQ(rig->stats.conversions, stats.conversions);
-	EXPECT_EQ(rig->stats.mapped_pages, stats.mapped_pages);
-	EXPECT_EQ(rig->stats.unmapped_pages, stats.unmapped_pages);
-
-	ASSERT_STREQ("", gmem_state_read(&after, env->binding, env->vm.mem,
-					 NPAGES));
-	EXPECT_EQ(-1, gmem_state_diff(&rig->before, &after));
-	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
-}
-
-TEST_F(veto, N2_conversion)
-{
-	static const struct {
-		size_t first, npages, refused;
-		bool private;
-	} requests[] = {
-		{ 8, 8, 8, true },
-		{ 8, 8, 11, true },
-		{ 4, 40, 31, true },
-		{ 36, 8, 43, false },
-		{ 0, NPAGES, 40, false },
-	};
-	struct env *env = &self->rig.env;
-	__u64 offset;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(requests); i++) {
-		ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY,
-					     ON_CONVERT, requests[i].refused));
-		veto_remember(_metadata, &self->rig);
-
-		EXPECT_EQ(-EBUSY, env_convert(env, requests[i].first,
-					      requests[i].npages,
-					      requests[i].private));
-		EXPECT_EQ(PAGES(requests[i].refused), env->vm.error_offset);
-		veto_expect_nothing(_metadata, &self->rig, variant->who);
-
-		offset = 1;
-		EXPECT_EQ(-EBUSY,
-			  gmem_set_attributes2(env->vm.gmem_fd,
-					       PAGES(requests[i].first),
-					       PAGES(requests[i].npages),
-					       requests[i].private ?
-					       KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
-					       &offset));
-		EXPECT_EQ(PAGES(requests[i].refused), offset);
-		EXPECT_STREQ("", env_check(env));
-	}
-
-	/* Others go through, and the same one without the veto. */
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY, ON_CONVERT, 9));
-	EXPECT_EQ(0, env_convert(env, 10, 2, true));
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], 0, 0, 0));
-	EXPECT_EQ(0, env_convert(env, 8, 8, true));
-	EXPECT_STREQ("", env_check(env));
-	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
-}
-
-/* Pages that a refused request to shared had allocated are freed again. */
-TEST_F(veto, N2_C1_memory_for_shared)
-{
-	struct env *env = &self->rig.env;
-	long resident;
-
-	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(32), PAGES(8)));
-	resident = gmem_nr_resident(env->vm.mem, NPAGES);
-	ASSERT_EQ(NPAGES - 8, resident);
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EPERM, ON_CONVERT, 39));
-	listener_order(self->rig.l, NR_LISTENERS);
-
-	EXPECT_EQ(-EPERM, env_convert(env, 32, 8, false));
-	EXPECT_EQ(PAGES(39), env->vm.error_offset);
-	EXPECT_EQ(resident, gmem_nr_resident(env->vm.mem, NPAGES));
-	EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-	EXPECT_STREQ("", env_check(env));
-}
-
-TEST_F(veto, N2_C12_punch_hole)
-{
-	struct env *env = &self->rig.env;
-
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY, ON_TRUNCATE, 11));
-	veto_remember(_metadata, &self->rig);
-	EXPECT_EQ(-EBUSY, gmem_punch_hole(env->vm.gmem_fd, PAGES(8), PAGES(8)));
-	veto_expect_nothing(_metadata, &self->rig, variant->who);
-
-	EXPECT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(12), PAGES(4)));
-	env_set_model(env, 12, 4, PAGE_HOLE);
-	EXPECT_STREQ("", env_check(env));
-}
-
-/* Nobody refuses what has happened: all hear the rest, and the mirror does its part. */
-TEST_F(veto, N2_C12_memslot_deletion)
-{
-	static const char * const order[NR_LISTENERS] = {
-		"1:refuse 2:prepare 3:prepare ",
-		"1:prepare 2:refuse 3:prepare ",
-		"1:prepare 2:prepare 3:refuse ",
-	};
-	struct env *env = &self->rig.env;
-	char want[200];
-
-	snprintf(want, sizeof(want), "%s%s%s", order[variant->who],
-		 "1:invalidate 2:invalidate 3:invalidate ",
-		 "1:populate 2:populate 3:populate ");
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY,
-				     ON_MEMSLOT_DELETE, 9));
-	listener_order(self->rig.l, NR_LISTENERS);
-
-	ASSERT_EQ(0, delete_slot(&env->vm));
-	EXPECT_STREQ(want, listener_order(self->rig.l, NR_LISTENERS));
-	env_set_model(env, 0, 32, PAGE_HOLE);
-	env_set_model(env, 48, 16, PAGE_HOLE);
-	EXPECT_STREQ("", env_check(env));
-}
-
-/* N2: a memslot over memory that was gone. */
-TEST_F(veto, N2_C12_memslot_creation)
-{
-	struct env *env = &self->rig.env;
-
-	ASSERT_EQ(0, delete_slot(&env->vm));
-	env_set_model(env, 0, 32, PAGE_HOLE);
-	env_set_model(env, 48, 16, PAGE_HOLE);
-	ASSERT_STREQ("", env_check(env));
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY,
-				     ON_MEMSLOT_CREATE, 50));
-	listener_order(self->rig.l, NR_LISTENERS);
-
-	EXPECT_EQ(-EBUSY, create_slot(&env->vm));
-	EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-	EXPECT_STREQ("", env_check(env));
-	/* There is no such slot: the guest's access goes nowhere. */
-	EXPECT_NE(0, gmem_vm_verify(&env->vm, 0, PAGES(1), SEED));
-
-	/* Half of it does not concern page 50. */
-	EXPECT_EQ(0, gmem_set_slot(env->vm.vm_fd, GMEM_VM_SLOT, 0, PAGES(32),
-				   env->vm.gmem_fd, 0, env->vm.mem));
-	env_set_model(env, 0, 32, PAGE_SHARED);
-	EXPECT_STREQ("", env_check(env));
-	ASSERT_EQ(0, delete_slot(&env->vm));
-
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], 0, 0, 0));
-	EXPECT_EQ(0, create_slot(&env->vm));
-	env_set_model(env, 48, 16, PAGE_SHARED);
-	EXPECT_STREQ("", env_check(env));
-}
-
-/* N2: nobody gets memory that a listener refused, by none of the ways to it. */
-TEST_F(veto, N2_populate)
-{
-	struct env *env = &self->rig.env;
-	int i;
-
-	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(8), PAGES(8)));
-	env_set_model(env, 8, 8, PAGE_HOLE);
-	ASSERT_STREQ("", env_check(env));
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY, ON_POPULATE, 9));
-	listener_order(self->rig.l, NR_LISTENERS);
-
-	/* Each time anew: what was refused did not leave anything behind. */
-	for (i = 0; i < 2; i++) {
-		EXPECT_EQ(-EBUSY, gmem_allocate(env->vm.gmem_fd, PAGES(9), PAGES(1)));
-		EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-		EXPECT_TRUE(host_faults(env_host(env, 9)));
-		EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-		EXPECT_EQ(-EBUSY, gmem_vm_fill(&env->vm, PAGES(9), PAGES(1), SEED));
-		EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-		EXPECT_EQ(-EBUSY, listener_fill(self->rig.l[0]));
-		EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-		EXPECT_STREQ("", env_check(env));
-	}
-
-	/* The binding of another range is refused with the same, and whole. */
-	EXPECT_EQ(-EBUSY, mirror_bind(env->vm.gmem_fd, &env->ioas, 0,
-				      PAGES(NPAGES), 0x30000000));
-	EXPECT_EQ(0, walker_count(env->edu[0].bdf, 0x30000000, NPAGES));
-	EXPECT_STREQ("", env_check(env));
-
-	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], 0, 0, 0));
-	EXPECT_EQ(0, gmem_vm_fill(&env->vm, PAGES(9), PAGES(1), SEED));
-	env_set_model(env, 9, 1, PAGE_SHARED);
-	EXPECT_STREQ("", env_check(env));
-}
-
-/*
- * N3: what is true in the middle of a conversion: callbacks are held, and the
- * rest is looked at from outside. The first listener comes before the mirror of
- * the device, the second after it.
- */
-struct order_rig {
-	struct env env;
-	int l[2];
-	long long guest_mappings;
-};
-
-FIXTURE(order)
-{
-	struct order_rig rig;
-};
-
-FIXTURE_SETUP(order)
-{
-	struct env *env = &self->rig.env;
-	const char *why;
-
-	why = listener_env_missing();
-	if (why)
-		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(env, NPAGES, true));
-	ASSERT_EQ(0, listener_open_both(env, self->rig.l));
-	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
-}
-
-FIXTURE_TEARDOWN(order)
-{
-	listener_close_both(self->rig.l);
-	env_destroy(&self->rig.env);
-}
-
-struct request {
-	struct env *env;
-	size_t first, npages;
-	bool private;
-	int ret;
-};
-
-static void *do_request(void *arg)
-{
-	struct request *r = arg;
-
-	r->ret = env_convert(r->env, r->first, r->npages, r->private);
-	return NULL;
-}
-
-/* Pages of the host mapping that are present. */
-static int count_host_mappings(struct env *env)
-{
-	__u64 pfns[NPAGES];
-	int i, nr = 0;
-
-	if (host_pfns(env->vm.mem, pfns, NPAGES))
-		return -1;
-	for (i = 0; i < NPAGES; i++)
-		nr += !!pfns[i];
-	return nr;
-}
-
-/* The first of eight pages that are converted. */
-#define CONVERTED	8
-
-static bool device_reads(struct edu *edu, size_t page)
-{
-	__u8 buf[GMEM_PAGE_SIZE];
-
-	return !dma_read(edu, env_iova(page), buf) &&
-	       gmem_pattern_matches(buf, PAGES(page), SEED);
-}
-
-/**
- * struct moment - What should be true while a callback is held
- * @listener: Of whom
- * @phase: Which callback
- * @is_shared: What the file says
- * @host: Host mappings
- * @guest: Guest mappings that are missing
- * @device: Pages that the device reaches, by its page table and by DMA
- */
-struct moment {
-	int listener;
-	__u32 phase;
-	bool is_shared;
-	int host;
-	int guest;
-	int device;
-};
-
-static void check_moment(struct __test_metadata *_metadata,
-			 struct order_rig *rig, const struct moment *m)
-{
-	struct gmem_listener_test_record record;
-	struct env *env = &rig->env;
-	int listener = rig->l[m->listener];
-
-	/* prepare is not held. */
-	do {
-		ASSERT_EQ(0, listener_wait(listener, &record));
-	} while (record.phase == GMEM_LISTENER_TEST_PREPARE);
-
-	EXPECT_EQ(m->phase, record.phase);
-	EXPECT_EQ(m->is_shared, record.runs[0].is_shared);
-	EXPECT_EQ(m->host, count_host_mappings(env));
-	EXPECT_EQ(rig->guest_mappings - m->guest,
-		  kvm_stat(env->vm.vm_fd, "pages_4k"));
-	EXPECT_EQ(m->device, walker_count(env->edu[0].bdf, ENV_IOVA, NPAGES));
-	EXPECT_EQ(m->device == NPAGES, device_reads(&env->edu[0], CONVERTED));
-	ASSERT_EQ(0, listener_let_go(listener));
-}
-
-static void check_order(struct __test_metadata *_metadata,
-			struct order_rig *rig, bool private,
-			const struct moment *moments, size_t nr)
-{
-	struct env *env = &rig->env;
-	struct request request = { env, CONVERTED, 8, private };
-	pthread_t thread;
-	size_t i;
-
-	/* The IOMMU has cached what there is. */
-	EXPECT_EQ(private, device_reads(&env->edu[0], CONVERTED));
-	for (i = 0; i < 2; i++) {
-		listener_forget(rig->l[i]);
-		ASSERT_EQ(0, listener_hold(rig->l[i], HOLD_INVALIDATE |
-						       HOLD_POPULATE));
-	}
-	rig->guest_mappings = kvm_stat(env->vm.vm_fd, "pages_4k");
-	ASSERT_LT(NPAGES, rig->guest_mappings);
-
-	ASSERT_EQ(0, pthread_create(&thread, NULL, do_request, &request));
-	for (i = 0; i < nr; i++) {
-		check_moment(_metadata, rig, &moments[i]);
-		if (_metadata->exit_code)
-			TH_LOG("moment %zu", i);
-	}
-	ASSERT_EQ(0, pthread_join(thread, NULL));
-	EXPECT_EQ(0, request.ret);
-	EXPECT_STREQ("", env_check(env));
-}
-
-TEST_F(order, N3_to_private)
-{
-	static const struct moment moments[] = {
-		{ 0, GMEM_LISTENER_TEST_INVALIDATE, true, 56, 8, 64 },
-		{ 1, GMEM_LISTENER_TEST_INVALIDATE, true, 56, 8, 56 },
-		{ 0, GMEM_LISTENER_TEST_POPULATE, false, 56, 8, 56 },
-		{ 1, GMEM_LISTENER_TEST_POPULATE, false, 56, 8, 56 },
-	};
-
-	/* To the host, too, everything is mapped. */
-	ASSERT_STREQ("", env_check(&self->rig.env));
-	ASSERT_EQ(NPAGES, count_host_mappings(&self->rig.env));
-	check_order(_metadata, &self->rig, true, moments, ARRAY_SIZE(moments));
-	EXPECT_EQ(0, gmem_vm_verify(&self->rig.env.vm, 0, self->rig.env.vm.size, SEED));
-}
-
-TEST_F(order, N3_to_shared)
-{
-	static const struct moment moments[] = {
-		{ 0, GMEM_LISTENER_TEST_INVALIDATE, false, 56, 8, 56 },
-		{ 1, GMEM_LISTENER_TEST_INVALIDATE, false, 56, 8, 56 },
-		{ 0, GMEM_LISTENER_TEST_POPULATE, true, 56, 8, 56 },
-		{ 1, GMEM_LISTENER_TEST_POPULATE, true, 56, 8, 64 },
-	};
-
-	ASSERT_EQ(0, env_convert(&self->rig.env, 8, 8, true));
-	ASSERT_STREQ("", env_check(&self->rig.env));
-	ASSERT_EQ(0, gmem_vm_verify(&self->rig.env.vm, 0, self->rig.env.vm.size, SEED));
-	check_order(_metadata, &self->rig, false, moments, ARRAY_SIZE(moments));
-	EXPECT_EQ(0, gmem_vm_verify(&self->rig.env.vm, 0, self->rig.env.vm.size, SEED));
-}
-
-/*
- * While the callbacks of a conversion are held nobody gets at the pages: an
- * access of the host waits, and then has the new state.
- */
-static void *touch_page(void *arg)
-{
-	struct request *r = arg;
-
-	r->ret = host_faults(env_host(r->env, r->first));
-	return NULL;
-}
-
-TEST_F(order, N3_C9_host_access_waits)
-{
-	struct request touch = { .env = &self->rig.env, .first = 10, .ret = -1 };
-	struct request request = { &self->rig.env, 8, 8, true };
-	struct gmem_listener_test_record record;
-	pthread_t converter, toucher;
-
-	ASSERT_STREQ("", env_check(&self->rig.env));
-	listener_forget(self->rig.l[1]);
-	ASSERT_EQ(0, listener_hold(self->rig.l[1], HOLD_INVALIDATE));
-	ASSERT_EQ(0, pthread_create(&converter, NULL, do_request, &request));
-	do {
-		ASSERT_EQ(0, listener_wait(self->rig.l[1], &record));
-	} while (record.phase != GMEM_LISTENER_TEST_INVALIDATE);
-
-	ASSERT_EQ(0, pthread_create(&toucher, NULL, touch_page, &touch));
-	usleep(200000);
-	EXPECT_EQ(-1, __atomic_load_n(&touch.ret, __ATOMIC_RELAXED));
-	ASSERT_EQ(0, listener_let_go(self->rig.l[1]));
-	ASSERT_EQ(0, pthread_join(toucher, NULL));
-	ASSERT_EQ(0, pthread_join(converter, NULL));
-	EXPECT_EQ(1, touch.ret);
-	EXPECT_EQ(0, request.ret);
-}
-
-/* N5: listeners, the mirror among them, never refuse by being there. */
-TEST_F(order, N5_no_eagain)
-{
-	struct env *env = &self->rig.env;
-	int i;
-
-	for (i = 0; i < 100; i++) {
-		ASSERT_EQ(0, env_convert(env, i % 32, 32, true)) {
-			TH_LOG("round %d at %#llx", i,
-			       (unsigned long long)env->vm.error_offset);
-		}
-		ASSERT_EQ(0, env_convert(env, i % 32, 32, false));
-		/* Fresh references of every kind */
-		ASSERT_EQ(0, gmem_vm_verify(&env->vm, PAGES(i % 32), PAGES(2), SEED));
-		ASSERT_FALSE(host_faults(env_host(env, i % 32)));
-	}
-	EXPECT_STREQ("", env_check(env));
 }
 
 /* N4: listeners and their module come and go while conversions run. */

@@ -19,14 +19,14 @@
 
 #include <linux/iommufd.h>
 
-#include "lib/bench_harness.h"
+#include "lib/refusal_harness.h"
 
 #define NOBODY		65534
 
 /* GMEM_IOMMU_BIND */
 FIXTURE(bind)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(bind)
@@ -123,7 +123,7 @@ FIXTURE_VARIANT_ADD(bind, leaf_three_pages) CASE(EINVAL, POKE64(bind.max_leaf_si
 
 FIXTURE_SETUP(bind)
 {
-	bench_setup(_metadata, &self->b, true);
+	refusal_setup(_metadata, &self->b, true);
 }
 
 FIXTURE_TEARDOWN(bind)
@@ -132,12 +132,12 @@ FIXTURE_TEARDOWN(bind)
 
 TEST_F(bind, U7_answers)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 
 	make_bind(b, &req);
 	spoil(_metadata, b, &req, variant->poke);
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-variant->err, xioctl(b->dev_fd, GMEM_IOMMU_BIND, &req));
 
 	if (!variant->err) {
@@ -147,15 +147,15 @@ TEST_F(bind, U7_answers)
 		EXPECT_EQ(0, close(req.bind.out_fd));
 	}
 
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 	expect_bind_works(_metadata, b);
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 /* IOVA that overlaps four pages which are in use. */
 FIXTURE(overlap)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(overlap)
@@ -172,7 +172,7 @@ FIXTURE_VARIANT_ADD(overlap, tail) { 3, 2 };
 
 FIXTURE_SETUP(overlap)
 {
-	bench_setup(_metadata, &self->b, true);
+	refusal_setup(_metadata, &self->b, true);
 }
 
 FIXTURE_TEARDOWN(overlap)
@@ -180,17 +180,17 @@ FIXTURE_TEARDOWN(overlap)
 }
 
 static void expect_overlap_refused(struct __test_metadata *_metadata,
-				   struct bench *b, long first, size_t nr_pages)
+				   struct refusal *b, long first, size_t nr_pages)
 {
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-EEXIST, mirror_bind(b->gmem_fd, &b->ioas, 0, PAGES(nr_pages),
 				       IOVA + first * (long)GMEM_PAGE_SIZE));
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 TEST_F(overlap, M9_with_mapping)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	void *anon = map_pages(4);
 
 	ASSERT_NE(MAP_FAILED, anon);
@@ -202,7 +202,7 @@ TEST_F(overlap, M9_with_mapping)
 
 TEST_F(overlap, M9_with_binding)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	int binding;
 
 	binding = mirror_bind(b->gmem_fd, &b->ioas, 0, PAGES(4), IOVA);
@@ -216,13 +216,13 @@ TEST_F(overlap, M9_with_binding)
 /* The file is bound already, and the process is short of something. */
 FIXTURE(bound)
 {
-	struct bench b;
+	struct refusal b;
 	int binding;
 };
 
 FIXTURE_SETUP(bound)
 {
-	self->binding = bench_setup_bound(_metadata, &self->b);
+	self->binding = refusal_setup_bound(_metadata, &self->b);
 }
 
 FIXTURE_TEARDOWN(bound)
@@ -232,7 +232,7 @@ FIXTURE_TEARDOWN(bound)
 /* M1: the same range at other addresses of the same IOAS. */
 TEST_F(bound, M1_bound_again)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 
 	make_bind(b, &req);
@@ -244,12 +244,12 @@ TEST_F(bound, M1_bound_again)
 	/* It really is there. */
 	EXPECT_EQ(-EEXIST, mirror_bind(b->gmem_fd, &b->ioas, 0, PAGES(1), req.bind.iova));
 	EXPECT_EQ(0, close(req.bind.out_fd));
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 TEST_F(bound, U7_no_iova_left)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	struct iommu_iova_range range = { .start = PAGES(1), .last = PAGES(4) - 1 };
 	struct iommu_ioas_allow_iovas allow = {
 		.size = sizeof(allow),
@@ -262,24 +262,24 @@ TEST_F(bound, U7_no_iova_left)
 	ASSERT_EQ(0, ioas_unmap(&b->ioas, IOAS_SCRATCH_IOVA, PAGES(1)));
 	ASSERT_EQ(0, close(self->binding));
 	ASSERT_EQ(0, xioctl(b->ioas.iommufd, IOMMU_IOAS_ALLOW_IOVAS, &allow));
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 
 	make_bind(b, &req);
 	req.bind.flags &= ~GMEM_IOMMU_BIND_FIXED_IOVA;
 	EXPECT_EQ(-ENOSPC, xioctl(b->dev_fd, GMEM_IOMMU_BIND, &req));
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 	expect_bind_works(_metadata, b);
 }
 
 TEST_F(bound, U7_no_fd_left)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	struct rlimit limit, none;
 	union request req;
 	int fd, ret;
 
 	ASSERT_EQ(0, close(self->binding));
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	make_bind(b, &req);
 
 	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &limit));
@@ -293,7 +293,7 @@ TEST_F(bound, U7_no_fd_left)
 	ASSERT_EQ(0, setrlimit(RLIMIT_NOFILE, &limit));
 
 	EXPECT_EQ(-EMFILE, ret);
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 	expect_bind_works(_metadata, b);
 }
 
@@ -304,11 +304,11 @@ TEST_F(bound, U7_no_fd_left)
  */
 TEST_F(bound, M14_U7_vm_closed)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 
 	ASSERT_EQ(0, close(self->binding));
 	ASSERT_EQ(0, close(b->vm_fd));
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	expect_bind_works(_metadata, b);
 	EXPECT_EQ(0, gmem_convert(b->gmem_fd, 0, PAGES(2), KVM_GMEM_TARGET_PRIVATE, NULL));
 	EXPECT_STREQ("", gmem_state_read(&b->before, b->witness, b->mem, NR_PAGES));
@@ -319,7 +319,7 @@ TEST_F(bound, M14_U7_vm_closed)
 /* M11: the memory that a binding would have needed is not left behind either. */
 TEST_F(bound, M11_refused_bind_allocates_nothing)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 	__u8 *mem;
 	int fd;
@@ -403,7 +403,7 @@ static bool drop_everything(int sock)
 }
 
 /* Returns 0 or the number of the step that failed. */
-static int be_unprivileged(int sock, struct bench *b)
+static int be_unprivileged(int sock, struct refusal *b)
 {
 	struct ioas ioas = { .id = b->ioas.id };
 	struct gmem_state state;
@@ -435,7 +435,7 @@ static int be_unprivileged(int sock, struct bench *b)
 
 TEST_F(bound, U1_unprivileged)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	const int fds[] = { b->gmem_fd, b->ioas.iommufd };
 	int socks[2], status;
 	pid_t child;
@@ -454,7 +454,7 @@ TEST_F(bound, U1_unprivileged)
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_TRUE(WIFEXITED(status));
 	EXPECT_EQ(0, WEXITSTATUS(status)) TH_LOG("failed at this step");
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	expect_bind_works(_metadata, b);
 }
 

@@ -7,12 +7,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "lib/bench_harness.h"
+#include "lib/refusal_harness.h"
 
 /* GMEM_IOMMU_QUERY_RUNS, on a binding of pages 2 to 9 */
 FIXTURE(query)
 {
-	struct bench b;
+	struct refusal b;
 	int binding;
 };
 
@@ -47,9 +47,9 @@ FIXTURE_VARIANT_ADD(query, runs_split) CASE(EFAULT, POKE_PTR(query.runs, PTR_SPL
 
 FIXTURE_SETUP(query)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 
-	bench_setup(_metadata, b, true);
+	refusal_setup(_metadata, b, true);
 	if (_metadata->exit_code)
 		return;
 	self->binding = mirror_bind(b->gmem_fd, &b->ioas, PAGES(2), PAGES(8), IOVA);
@@ -62,25 +62,25 @@ FIXTURE_TEARDOWN(query)
 
 TEST_F(query, U4_U7_answers)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 
 	make_query(b, &req);
 	spoil(_metadata, b, &req, variant->poke);
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-variant->err, xioctl(self->binding, GMEM_IOMMU_QUERY_RUNS, &req));
 	if (!variant->err) {
 		EXPECT_EQ(3, req.query.nr_runs);
 		EXPECT_EQ(~0ULL, req.query.cursor);
 	}
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 	EXPECT_STREQ("", mirror_check_runs(self->binding, PAGES(2), b->before.page + 2, 8));
 }
 
 /* GMEM_IOMMU_GET_STATS */
 FIXTURE(stats)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(stats)
@@ -101,7 +101,7 @@ FIXTURE_VARIANT_ADD(stats, flags) CASE(EOPNOTSUPP, POKE32(stats.flags, 1));
 
 FIXTURE_SETUP(stats)
 {
-	bench_setup(_metadata, &self->b, true);
+	refusal_setup(_metadata, &self->b, true);
 }
 
 FIXTURE_TEARDOWN(stats)
@@ -110,12 +110,12 @@ FIXTURE_TEARDOWN(stats)
 
 TEST_F(stats, U4_U7_answers)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 
 	make_stats(b, &req);
 	spoil(_metadata, b, &req, variant->poke);
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-variant->err, xioctl(b->witness, GMEM_IOMMU_GET_STATS, &req));
 	if (!variant->err) {
 		/* Bound after the setup's conversion, without a domain. */
@@ -123,13 +123,13 @@ TEST_F(stats, U4_U7_answers)
 		EXPECT_EQ(0, req.stats.mapped_pages);
 		EXPECT_EQ(0, req.stats.failures);
 	}
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 /* What kills a binding. */
 FIXTURE(dead)
 {
-	struct bench b;
+	struct refusal b;
 	int binding;
 };
 
@@ -150,9 +150,9 @@ FIXTURE_VARIANT_ADD(dead, M9_ioas_destroyed) { .death = DESTROY_IOAS };
 
 FIXTURE_SETUP(dead)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 
-	bench_setup(_metadata, b, true);
+	refusal_setup(_metadata, b, true);
 	if (_metadata->exit_code)
 		return;
 	self->binding = mirror_bind(b->gmem_fd, &b->ioas, 0, FILE_SIZE, IOVA);
@@ -165,11 +165,11 @@ FIXTURE_TEARDOWN(dead)
 
 TEST_F(dead, U4_reported)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 
 	EXPECT_EQ(0, mirror_poll_dead(self->binding));
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 
 	switch (variant->death) {
 	case CLOSE_GMEM:
@@ -191,7 +191,7 @@ TEST_F(dead, U4_reported)
 
 	/* M9: the other binding of the file lives, and still follows it. */
 	if (variant->death != CLOSE_GMEM) {
-		bench_expect_same(_metadata, b);
+		refusal_expect_same(_metadata, b);
 		EXPECT_EQ(0, gmem_convert(b->gmem_fd, 0, PAGES(4),
 					  KVM_GMEM_TARGET_PRIVATE, NULL));
 		EXPECT_STREQ("", gmem_state_read(&b->before, b->witness, b->mem, NR_PAGES));
@@ -202,13 +202,13 @@ TEST_F(dead, U4_reported)
 /* One binding of the file in each of two IOASes, and the process around it. */
 FIXTURE(live)
 {
-	struct bench b;
+	struct refusal b;
 	int binding;
 };
 
 FIXTURE_SETUP(live)
 {
-	self->binding = bench_setup_bound(_metadata, &self->b);
+	self->binding = refusal_setup_bound(_metadata, &self->b);
 }
 
 FIXTURE_TEARDOWN(live)
@@ -217,7 +217,7 @@ FIXTURE_TEARDOWN(live)
 
 TEST_F(live, M9_area_is_kept)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	void *anon = map_pages(1);
 
 	EXPECT_EQ(-EEXIST, ioas_map(&b->ioas, IOVA + PAGES(3), anon, PAGES(1)));
@@ -225,7 +225,7 @@ TEST_F(live, M9_area_is_kept)
 	EXPECT_EQ(-ENOENT, ioas_unmap(&b->ioas, IOVA + PAGES(1), FILE_SIZE - PAGES(1)));
 	EXPECT_EQ(0, mirror_poll_dead(self->binding));
 	EXPECT_STREQ("", mirror_check_runs(self->binding, 0, b->before.page, NR_PAGES));
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 TEST_F(live, U4_cursor_clips)
@@ -249,7 +249,7 @@ TEST_F(live, U4_cursor_clips)
 
 TEST_F(live, U4_generation)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	__u64 generation = mirror_generation(self->binding);
 
 	EXPECT_EQ(generation, mirror_generation(self->binding));

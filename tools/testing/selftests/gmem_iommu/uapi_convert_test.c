@@ -6,12 +6,12 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
-#include "lib/bench_harness.h"
+#include "lib/refusal_harness.h"
 
 /* KVM_GMEM_CONVERT */
 FIXTURE(convert)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(convert)
@@ -46,7 +46,7 @@ FIXTURE_VARIANT_ADD(convert, ranges_readonly) CASE(EINVAL, POKE_PTR(convert.rang
 
 FIXTURE_SETUP(convert)
 {
-	bench_setup(_metadata, &self->b, false);
+	refusal_setup(_metadata, &self->b, false);
 }
 
 FIXTURE_TEARDOWN(convert)
@@ -55,7 +55,7 @@ FIXTURE_TEARDOWN(convert)
 
 /* What a correct request must have done: the whole of it, and nothing else. */
 static void expect_converted(struct __test_metadata *_metadata,
-			     struct bench *b,
+			     struct refusal *b,
 			     const struct kvm_gmem_range *range)
 {
 	struct gmem_state now;
@@ -76,14 +76,14 @@ static void expect_converted(struct __test_metadata *_metadata,
 
 TEST_F(convert, C3_C4_U7_answers)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	struct kvm_gmem_range *ranges;
 	union request req;
 
 	make_convert(b, &req);
 	ranges = (struct kvm_gmem_range *)(unsigned long)req.convert.ranges;
 	spoil(_metadata, b, &req, variant->poke);
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-variant->err, xioctl(b->gmem_fd, KVM_GMEM_CONVERT, &req));
 
 	/* C4: defined whenever the kernel could know that there is the field. */
@@ -91,7 +91,7 @@ TEST_F(convert, C3_C4_U7_answers)
 		EXPECT_EQ(0, req.convert.error_offset);
 
 	if (variant->err)
-		bench_expect_same(_metadata, b);
+		refusal_expect_same(_metadata, b);
 	else
 		expect_converted(_metadata, b, &ranges[1]);
 }
@@ -99,7 +99,7 @@ TEST_F(convert, C3_C4_U7_answers)
 /* One range of the two of a request. */
 FIXTURE(range)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(range)
@@ -148,7 +148,7 @@ FIXTURE_VARIANT_ADD(range, C10_touches)
 
 FIXTURE_SETUP(range)
 {
-	bench_setup(_metadata, &self->b, false);
+	refusal_setup(_metadata, &self->b, false);
 }
 
 FIXTURE_TEARDOWN(range)
@@ -159,7 +159,7 @@ FIXTURE_TEARDOWN(range)
 TEST_F(range, C1_C3_U7_answers)
 {
 	struct kvm_gmem_range *ranges, odd;
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 	int i;
 
@@ -167,14 +167,14 @@ TEST_F(range, C1_C3_U7_answers)
 	ranges = (struct kvm_gmem_range *)(unsigned long)req.convert.ranges;
 	spoil(_metadata, b, &ranges[1], variant->poke);
 	odd = ranges[1];
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 
 	for (i = 0; i < 2; i++) {
 		req.convert.error_offset = POISON;
 		EXPECT_EQ(-variant->err, xioctl(b->gmem_fd, KVM_GMEM_CONVERT, &req));
 		EXPECT_EQ(0, req.convert.error_offset);
 		if (variant->err)
-			bench_expect_same(_metadata, b);
+			refusal_expect_same(_metadata, b);
 		else
 			expect_converted(_metadata, b, &odd);
 
@@ -186,7 +186,7 @@ TEST_F(range, C1_C3_U7_answers)
 /* KVM_SET_MEMORY_ATTRIBUTES2 */
 FIXTURE(attributes)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(attributes)
@@ -220,7 +220,7 @@ FIXTURE_VARIANT_ADD(attributes, wraps) CASE(EINVAL, POKE64(attributes.offset, -P
 
 FIXTURE_SETUP(attributes)
 {
-	bench_setup(_metadata, &self->b, false);
+	refusal_setup(_metadata, &self->b, false);
 }
 
 FIXTURE_TEARDOWN(attributes)
@@ -230,16 +230,16 @@ FIXTURE_TEARDOWN(attributes)
 TEST_F(attributes, C3_C15_U7_answers)
 {
 	const struct kvm_gmem_range nothing = { .offset = FILE_SIZE };
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 
 	make_attributes(b, &req);
 	spoil(_metadata, b, &req, variant->poke);
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-variant->err, xioctl(b->gmem_fd, KVM_SET_MEMORY_ATTRIBUTES2, &req));
 	EXPECT_EQ(0, req.attributes.error_offset);
 	if (variant->err)
-		bench_expect_same(_metadata, b);
+		refusal_expect_same(_metadata, b);
 	else
 		expect_converted(_metadata, b, &nothing);
 }
@@ -247,7 +247,7 @@ TEST_F(attributes, C3_C15_U7_answers)
 /* Conversion ioctls on what is not a convertible guest_memfd. */
 FIXTURE(not_convertible)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(not_convertible)
@@ -267,7 +267,7 @@ FIXTURE_VARIANT_ADD(not_convertible, closed) { FD_CLOSED, EBADF };
 
 FIXTURE_SETUP(not_convertible)
 {
-	bench_setup(_metadata, &self->b, true);
+	refusal_setup(_metadata, &self->b, true);
 }
 
 FIXTURE_TEARDOWN(not_convertible)
@@ -276,18 +276,18 @@ FIXTURE_TEARDOWN(not_convertible)
 
 TEST_F(not_convertible, C3_U7_refused)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	union request req;
 	int fd;
 
 	fd = make_fd(b, variant->kind);
 	ASSERT_LE(0, fd);
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	make_convert(b, &req);
 	EXPECT_EQ(-variant->err, xioctl(fd, KVM_GMEM_CONVERT, &req));
 	make_attributes(b, &req);
 	EXPECT_EQ(-variant->err, xioctl(fd, KVM_SET_MEMORY_ATTRIBUTES2, &req));
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 TEST_HARNESS_MAIN

@@ -9,19 +9,19 @@
 
 #include <linux/iommufd.h>
 
-#include "lib/bench_harness.h"
+#include "lib/refusal_harness.h"
 
 /* The request itself at a bad address. */
 FIXTURE(pointer)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(pointer)
 {
 	enum kind fd;
 	unsigned long cmd;
-	void (*make)(struct bench *b, union request *req);
+	void (*make)(struct refusal *b, union request *req);
 };
 
 FIXTURE_VARIANT_ADD(pointer, info) { FD_DEVICE, GMEM_IOMMU_GET_INFO, make_info };
@@ -33,7 +33,7 @@ FIXTURE_VARIANT_ADD(pointer, attributes) { FD_GMEM, KVM_SET_MEMORY_ATTRIBUTES2, 
 
 FIXTURE_SETUP(pointer)
 {
-	bench_setup(_metadata, &self->b, true);
+	refusal_setup(_metadata, &self->b, true);
 }
 
 FIXTURE_TEARDOWN(pointer)
@@ -42,7 +42,7 @@ FIXTURE_TEARDOWN(pointer)
 
 TEST_F(pointer, U7_unreadable)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	void *unreadable = b->pages + PAGES(1);
 	void *split = unreadable - 2 * sizeof(__u64);
 	int fd = make_fd(b, variant->fd);
@@ -50,34 +50,34 @@ TEST_F(pointer, U7_unreadable)
 
 	variant->make(b, &req);
 	memcpy(split, &req, 2 * sizeof(__u64));
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-EFAULT, xioctl(fd, variant->cmd, NULL));
 	EXPECT_EQ(-EFAULT, xioctl(fd, variant->cmd, (void *)KERNEL_ADDRESS));
 	EXPECT_EQ(-EFAULT, xioctl(fd, variant->cmd, unreadable));
 	EXPECT_EQ(-EFAULT, xioctl(fd, variant->cmd, split));
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 /* The answer cannot be delivered, so nothing may have been done. */
 TEST_F(pointer, U7_unwritable)
 {
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	int fd = make_fd(b, variant->fd);
 	union request req;
 
 	variant->make(b, &req);
 	memcpy(b->readonly, &req, PAGES(1));
 	ASSERT_EQ(0, mprotect(b->readonly, PAGES(1), PROT_READ));
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	EXPECT_EQ(-EFAULT, xioctl(fd, variant->cmd, b->readonly));
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 	expect_bind_works(_metadata, b);
 }
 
 /* Numbers that an object does not know, those of the other objects included. */
 FIXTURE(unknown)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(unknown)
@@ -106,7 +106,7 @@ FIXTURE_VARIANT_ADD(unknown, gmem)
 
 FIXTURE_SETUP(unknown)
 {
-	bench_setup(_metadata, &self->b, true);
+	refusal_setup(_metadata, &self->b, true);
 }
 
 FIXTURE_TEARDOWN(unknown)
@@ -124,12 +124,12 @@ TEST_F(unknown, U7_enotty)
 		_IOWR(GMEM_IOMMU_TYPE, 0x41, __u64[8]),
 		_IOWR(GMEM_IOMMU_TYPE, 0x42, __u64[8]),
 	};
-	struct bench *b = &self->b;
+	struct refusal *b = &self->b;
 	int fd = make_fd(b, variant->fd);
 	union request req;
 	size_t i;
 
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
 		if (cmds[i] == variant->known[0] || cmds[i] == variant->known[1])
 			continue;
@@ -137,7 +137,7 @@ TEST_F(unknown, U7_enotty)
 		EXPECT_EQ(-ENOTTY, xioctl(fd, cmds[i], &req))
 			TH_LOG("ioctl %#lx", cmds[i]);
 	}
-	bench_expect_same(_metadata, b);
+	refusal_expect_same(_metadata, b);
 }
 
 TEST_HARNESS_MAIN

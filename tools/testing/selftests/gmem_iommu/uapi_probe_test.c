@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
-#include "lib/bench_harness.h"
+#include "lib/refusal_harness.h"
 #include "uapi_layout.h"
 
 /* U2: the layout was checked when this was built, see the Makefile. */
@@ -167,7 +167,7 @@ TEST_F(create, U3_capabilities)
 /* GMEM_IOMMU_GET_INFO */
 FIXTURE(info)
 {
-	struct bench b;
+	struct refusal b;
 };
 
 FIXTURE_VARIANT(info)
@@ -187,7 +187,7 @@ FIXTURE_VARIANT_ADD(info, U2_no_size) CASE(EINVAL, POKE32(info.size, 0));
 
 FIXTURE_SETUP(info)
 {
-	bench_setup(_metadata, &self->b, true);
+	refusal_setup(_metadata, &self->b, true);
 }
 
 FIXTURE_TEARDOWN(info)
@@ -200,9 +200,9 @@ TEST_F(info, U3_answers)
 
 	make_info(&self->b, &req);
 	spoil(_metadata, &self->b, &req, variant->poke);
-	bench_remember(_metadata, &self->b);
+	refusal_remember(_metadata, &self->b);
 	EXPECT_EQ(-variant->err, xioctl(self->b.dev_fd, GMEM_IOMMU_GET_INFO, &req));
-	bench_expect_same(_metadata, &self->b);
+	refusal_expect_same(_metadata, &self->b);
 	if (variant->err)
 		return;
 

@@ -4,11 +4,14 @@
  * binding of the whole file, and the model of what every page should be.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "env.h"
 #include "mirror.h"
+
+#define RANDOM_RANGES	6	/* most ranges of a random request */
 
 const char *env_missing(int nr_devices)
 {
@@ -163,6 +166,49 @@ int env_convert(struct env *env, size_t first, size_t npages, bool private)
 	};
 
 	return env_convert_vec(env, &range, 1);
+}
+
+/* Ranges that do not overlap, because each lies in its own part of the file. */
+static void random_ranges(unsigned int *state, size_t npages,
+			  struct kvm_gmem_range *ranges, __u32 nr)
+{
+	size_t part = npages / nr, first, len;
+	__u32 i;
+
+	for (i = 0; i < nr; i++) {
+		first = rand_r(state) % part;
+		len = 1 + rand_r(state) % (part - first);
+		ranges[i] = (struct kvm_gmem_range) {
+			.offset = (i * part + first) * GMEM_PAGE_SIZE,
+			.size = len * GMEM_PAGE_SIZE,
+			.target = rand_r(state) % 2 ? KVM_GMEM_TARGET_PRIVATE :
+						      KVM_GMEM_TARGET_SHARED,
+		};
+	}
+}
+
+static void shuffle_ranges(unsigned int *state, struct kvm_gmem_range *ranges,
+			   __u32 nr)
+{
+	struct kvm_gmem_range tmp;
+	__u32 i, j;
+
+	for (i = nr - 1; i > 0; i--) {
+		j = rand_r(state) % (i + 1);
+		tmp = ranges[i];
+		ranges[i] = ranges[j];
+		ranges[j] = tmp;
+	}
+}
+
+int env_convert_random(struct env *env, unsigned int *state)
+{
+	struct kvm_gmem_range ranges[RANDOM_RANGES];
+	__u32 nr = 1 + rand_r(state) % RANDOM_RANGES;
+
+	random_ranges(state, env->npages, ranges, nr);
+	shuffle_ranges(state, ranges, nr);
+	return env_convert_vec(env, ranges, nr);
 }
 
 const char *env_check(struct env *env)

@@ -67,6 +67,9 @@ int env_convert(struct env *env, size_t first, size_t npages, bool private);
 int env_convert_vec(struct env *env, const struct kvm_gmem_range *ranges,
 		    __u32 nr_ranges);
 
+/* The same with a few ranges, in random order and mixed directions; of rand_r(). */
+int env_convert_random(struct env *env, unsigned int *state);
+
 /* Take up a range that was converted in another way. */
 void env_set_model(struct env *env, size_t first, size_t npages, __u8 state);
 

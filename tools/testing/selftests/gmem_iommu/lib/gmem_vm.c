@@ -289,6 +289,17 @@ static void *map_aligned(int gmem_fd, size_t size)
 		    gmem_fd, 0);
 }
 
+int gmem_vm_create_slot(const struct gmem_vm *vm)
+{
+	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, vm->size, vm->gmem_fd,
+			     0, vm->mem);
+}
+
+int gmem_vm_delete_slot(const struct gmem_vm *vm)
+{
+	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
+}
+
 static int create_gmem(struct gmem_vm *vm, size_t size, __u64 flags)
 {
 	int ret;
@@ -305,8 +316,7 @@ static int create_gmem(struct gmem_vm *vm, size_t size, __u64 flags)
 	}
 	vm->size = size;
 
-	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, size, vm->gmem_fd, 0,
-			     vm->mem);
+	return gmem_vm_create_slot(vm);
 }
 
 /* The VMM's whole part in a conversion: one ioctl, nothing about the IOMMU. */

@@ -98,6 +98,10 @@ void gmem_vm_destroy(struct gmem_vm *vm);
 int gmem_vm_add_vcpu(const struct gmem_vm *vm, struct gmem_vm *more,
 		     unsigned long vcpu_id);
 
+/* The memslot of the guest_memfd, which is there at first. */
+int gmem_vm_create_slot(const struct gmem_vm *vm);
+int gmem_vm_delete_slot(const struct gmem_vm *vm);
+
 /* The parts of gmem_vm_destroy(), for tests of the order. */
 void gmem_vm_close_gmem(struct gmem_vm *vm);	/* host mapping and fd */
 void gmem_vm_close_vm(struct gmem_vm *vm);	/* vCPU, VM and program */

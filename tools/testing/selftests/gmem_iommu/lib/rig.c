@@ -428,21 +428,23 @@ const char *rig_read_state(struct rig *rig, struct gmem_state *state)
 	return *why ? why : check_domain(rig, state);
 }
 
+int rig_prefault(struct rig *rig, size_t page)
+{
+	struct kvm_pre_fault_memory args = {
+		.gpa = page * GMEM_PAGE_SIZE,
+		.size = GMEM_PAGE_SIZE,
+	};
+
+	return ioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args) ? -errno : 0;
+}
+
 void rig_map_in_guest(struct rig *rig)
 {
-	struct kvm_pre_fault_memory args;
 	unsigned char in_core;
-	size_t i, at;
+	size_t i;
 
-	for (i = 0; !rig->config.no_guest && i < rig->nr_watched; i++) {
-		at = rig->watched[i] * GMEM_PAGE_SIZE;
-		if (mincore(rig->vm.mem + at, GMEM_PAGE_SIZE, &in_core) ||
-		    !(in_core & 1))
-			continue;
-		args = (struct kvm_pre_fault_memory) {
-			.gpa = at,
-			.size = GMEM_PAGE_SIZE,
-		};
-		ioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args);
-	}
+	for (i = 0; !rig->config.no_guest && i < rig->nr_watched; i++)
+		if (!mincore(host_address(rig, rig->watched[i]), GMEM_PAGE_SIZE,
+			     &in_core) && (in_core & 1))
+			rig_prefault(rig, rig->watched[i]);
 }

@@ -152,6 +152,9 @@ const char *rig_view_changed(struct rig *rig, const struct rig_view *before,
  */
 const char *rig_read_state(struct rig *rig, struct gmem_state *state);
 
+/* Map a page in the guest, as KVM_PRE_FAULT_MEMORY does. Returns 0 or -errno. */
+int rig_prefault(struct rig *rig, size_t page);
+
 /* Map all watched pages that have memory in the guest. */
 void rig_map_in_guest(struct rig *rig);
 

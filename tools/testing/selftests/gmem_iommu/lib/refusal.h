@@ -3,8 +3,8 @@
  * What the tests of bad input stand on: a file with shared and private pages, a
  * witness of its state, and correct requests of which a case spoils a few fields.
  */
-#ifndef SELFTESTS_GMEM_IOMMU_BENCH_H
-#define SELFTESTS_GMEM_IOMMU_BENCH_H
+#ifndef SELFTESTS_GMEM_IOMMU_REFUSAL_H
+#define SELFTESTS_GMEM_IOMMU_REFUSAL_H
 
 #include <stddef.h>
 
@@ -88,7 +88,7 @@ union request {
 #define CASE(error, ...)	{ .err = (error), .poke = { __VA_ARGS__ } }
 
 /**
- * struct bench - What every test here works on
+ * struct refusal - What every test here works on
  * @vm_fd: A VM without vCPU
  * @gmem_fd: Convertible; shared except pages 4 to 7, with contents
  * @mem: Its host mapping
@@ -101,7 +101,7 @@ union request {
  * @nr_fds: Number of open files before the call
  * @before: State before the call
  */
-struct bench {
+struct refusal {
 	int vm_fd;
 	int gmem_fd;
 	__u8 *mem;
@@ -122,17 +122,17 @@ int xioctl(int fd, unsigned long cmd, void *arg);
 void *map_pages(size_t nr);
 
 /* A number of an open file, or of an object. It stays open. */
-int make_fd(struct bench *b, enum kind kind);
+int make_fd(struct refusal *b, enum kind kind);
 
 /*
  * Correct requests. make_convert: two ranges to private; the first alone would
  * change four pages.
  */
-void make_info(struct bench *b, union request *req);
-void make_bind(struct bench *b, union request *req);
-void make_query(struct bench *b, union request *req);
-void make_stats(struct bench *b, union request *req);
-void make_convert(struct bench *b, union request *req);
-void make_attributes(struct bench *b, union request *req);
+void make_info(struct refusal *b, union request *req);
+void make_bind(struct refusal *b, union request *req);
+void make_query(struct refusal *b, union request *req);
+void make_stats(struct refusal *b, union request *req);
+void make_convert(struct refusal *b, union request *req);
+void make_attributes(struct refusal *b, union request *req);
 
-#endif /* SELFTESTS_GMEM_IOMMU_BENCH_H */
+#endif /* SELFTESTS_GMEM_IOMMU_REFUSAL_H */

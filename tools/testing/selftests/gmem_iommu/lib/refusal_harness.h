@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a test does with its bench. Here and not in bench.c, because a failed
+ * What a test does with its refusal. Here and not in refusal.c, because a failed
  * assertion ends the test.
  */
-#ifndef SELFTESTS_GMEM_IOMMU_BENCH_HARNESS_H
-#define SELFTESTS_GMEM_IOMMU_BENCH_HARNESS_H
+#ifndef SELFTESTS_GMEM_IOMMU_REFUSAL_HARNESS_H
+#define SELFTESTS_GMEM_IOMMU_REFUSAL_HARNESS_H
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "refusal.h"
 #include "harness.h"
 #include "host.h"
 #include "mirror.h"
@@ -27,7 +27,7 @@ static __attribute__((constructor)) void find_missing(void)
 }
 
 /* Contents in every page, and pages 4 to 7 private. */
-static inline void bench_fill(struct __test_metadata *_metadata, struct bench *b)
+static inline void refusal_fill(struct __test_metadata *_metadata, struct refusal *b)
 {
 	__u8 page[GMEM_PAGE_SIZE];
 	size_t i;
@@ -40,8 +40,8 @@ static inline void bench_fill(struct __test_metadata *_metadata, struct bench *b
 				  KVM_GMEM_TARGET_PRIVATE, NULL));
 }
 
-static inline void bench_open_mirror(struct __test_metadata *_metadata,
-				     struct bench *b)
+static inline void refusal_open_mirror(struct __test_metadata *_metadata,
+				       struct refusal *b)
 {
 	b->dev_fd = open("/dev/gmem_iommu", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, b->dev_fd);
@@ -53,8 +53,8 @@ static inline void bench_open_mirror(struct __test_metadata *_metadata,
 }
 
 /* The conversion ioctls can be tested without the module. */
-static inline void bench_setup(struct __test_metadata *_metadata, struct bench *b,
-			       bool need_mirror)
+static inline void refusal_setup(struct __test_metadata *_metadata, struct refusal *b,
+				 bool need_mirror)
 {
 	if (no_gmem)
 		SKIP(return, "%s", no_gmem);
@@ -68,7 +68,7 @@ static inline void bench_setup(struct __test_metadata *_metadata, struct bench *
 	b->mem = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 		      b->gmem_fd, 0);
 	ASSERT_NE(MAP_FAILED, b->mem);
-	bench_fill(_metadata, b);
+	refusal_fill(_metadata, b);
 
 	b->pages = map_pages(2);
 	ASSERT_NE(MAP_FAILED, b->pages);
@@ -80,32 +80,32 @@ static inline void bench_setup(struct __test_metadata *_metadata, struct bench *
 	b->ioas.iommufd = -1;
 	b->witness = -1;
 	if (!no_mirror)
-		bench_open_mirror(_metadata, b);
+		refusal_open_mirror(_metadata, b);
 }
 
-static inline void bench_remember(struct __test_metadata *_metadata, struct bench *b)
+static inline void refusal_remember(struct __test_metadata *_metadata, struct refusal *b)
 {
 	ASSERT_STREQ("", gmem_state_read(&b->before, b->witness, b->mem, NR_PAGES));
 	b->nr_fds = count_open_fds();
 }
 
 /* The same with the file bound at IOVA, or -1 if there is nothing to bind with. */
-static inline int bench_setup_bound(struct __test_metadata *_metadata,
-				    struct bench *b)
+static inline int refusal_setup_bound(struct __test_metadata *_metadata,
+				      struct refusal *b)
 {
 	int binding;
 
-	bench_setup(_metadata, b, true);
+	refusal_setup(_metadata, b, true);
 	if (_metadata->exit_code)
 		return -1;
 	binding = mirror_bind(b->gmem_fd, &b->ioas, 0, FILE_SIZE, IOVA);
 	EXPECT_LE(0, binding);
-	bench_remember(_metadata, b);
+	refusal_remember(_metadata, b);
 	return binding;
 }
 
-static inline void bench_expect_same(struct __test_metadata *_metadata,
-				     struct bench *b)
+static inline void refusal_expect_same(struct __test_metadata *_metadata,
+				       struct refusal *b)
 {
 	struct gmem_state now;
 
@@ -115,7 +115,7 @@ static inline void bench_expect_same(struct __test_metadata *_metadata,
 	EXPECT_EQ(b->before.generation, now.generation);
 }
 
-static inline __u64 make_value(struct __test_metadata *_metadata, struct bench *b,
+static inline __u64 make_value(struct __test_metadata *_metadata, struct refusal *b,
 			       const struct poke *poke)
 {
 	int fd;
@@ -137,7 +137,7 @@ static inline __u64 make_value(struct __test_metadata *_metadata, struct bench *
 	}
 }
 
-static inline void spoil(struct __test_metadata *_metadata, struct bench *b,
+static inline void spoil(struct __test_metadata *_metadata, struct refusal *b,
 			 void *request, const struct poke *poke)
 {
 	int i;
@@ -151,7 +151,7 @@ static inline void spoil(struct __test_metadata *_metadata, struct bench *b,
 
 /* Whatever was refused before, a correct BIND works, and mirrors the file. */
 static inline void expect_bind_works(struct __test_metadata *_metadata,
-				     struct bench *b)
+				     struct refusal *b)
 {
 	int binding;
 
@@ -161,4 +161,4 @@ static inline void expect_bind_works(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, close(binding));
 }
 
-#endif /* SELFTESTS_GMEM_IOMMU_BENCH_HARNESS_H */
+#endif /* SELFTESTS_GMEM_IOMMU_REFUSAL_HARNESS_H */

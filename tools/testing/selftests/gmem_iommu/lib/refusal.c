@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The parts of correct and of spoiled requests, see bench.h.
+ * The parts of correct and of spoiled requests, see refusal.h.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -12,7 +12,7 @@
 
 #include <linux/iommufd.h>
 
-#include "bench.h"
+#include "refusal.h"
 
 int xioctl(int fd, unsigned long cmd, void *arg)
 {
@@ -27,7 +27,7 @@ void *map_pages(size_t nr)
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-static int create_fault_queue(struct bench *b)
+static int create_fault_queue(struct refusal *b)
 {
 	struct iommu_fault_alloc args = { .size = sizeof(args) };
 	int ret = xioctl(b->ioas.iommufd, IOMMU_FAULT_QUEUE_ALLOC, &args);
@@ -35,7 +35,7 @@ static int create_fault_queue(struct bench *b)
 	return ret ?: (int)args.out_fault_id;
 }
 
-static int create_destroyed_ioas(struct bench *b)
+static int create_destroyed_ioas(struct refusal *b)
 {
 	struct iommu_ioas_alloc args = { .size = sizeof(args) };
 	int ret = xioctl(b->ioas.iommufd, IOMMU_IOAS_ALLOC, &args);
@@ -45,7 +45,7 @@ static int create_destroyed_ioas(struct bench *b)
 	return ret ?: (int)args.out_ioas_id;
 }
 
-int make_fd(struct bench *b, enum kind kind)
+int make_fd(struct refusal *b, enum kind kind)
 {
 	int fds[2];
 
@@ -57,7 +57,7 @@ int make_fd(struct bench *b, enum kind kind)
 	case FD_PIPE:
 		return pipe(fds) ? -errno : fds[0];
 	case FD_MEMFD:
-		return memfd_create("bench", 0);
+		return memfd_create("refusal", 0);
 	case FD_DIR:
 		return open("/", O_RDONLY);
 	case FD_KVM:
@@ -83,13 +83,13 @@ int make_fd(struct bench *b, enum kind kind)
 	}
 }
 
-void make_info(struct bench *b, union request *req)
+void make_info(struct refusal *b, union request *req)
 {
 	memset(req, 0, sizeof(*req));
 	req->info.size = sizeof(req->info);
 }
 
-void make_bind(struct bench *b, union request *req)
+void make_bind(struct refusal *b, union request *req)
 {
 	memset(req, 0, sizeof(*req));
 	req->bind.size = sizeof(req->bind);
@@ -104,7 +104,7 @@ void make_bind(struct bench *b, union request *req)
 	req->bind.out_fd = -1;
 }
 
-void make_query(struct bench *b, union request *req)
+void make_query(struct refusal *b, union request *req)
 {
 	static struct gmem_iommu_run runs[NR_PAGES];
 
@@ -114,13 +114,13 @@ void make_query(struct bench *b, union request *req)
 	req->query.runs = (unsigned long)runs;
 }
 
-void make_stats(struct bench *b, union request *req)
+void make_stats(struct refusal *b, union request *req)
 {
 	memset(req, 0, sizeof(*req));
 	req->stats.size = sizeof(req->stats);
 }
 
-void make_convert(struct bench *b, union request *req)
+void make_convert(struct refusal *b, union request *req)
 {
 	static struct kvm_gmem_range ranges[2];
 	int i;
@@ -138,7 +138,7 @@ void make_convert(struct bench *b, union request *req)
 	req->convert.error_offset = POISON;
 }
 
-void make_attributes(struct bench *b, union request *req)
+void make_attributes(struct refusal *b, union request *req)
 {
 	memset(req, 0, sizeof(*req));
 	req->attributes.size = PAGES(4);
