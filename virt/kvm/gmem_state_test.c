@@ -638,6 +638,7 @@ static int gmem_test_hold(void *data)
 
 	chunk = xa_load(&holder->t->state.chunks, 0);
 	complete(&holder->found);
+	/* Pairs with the writer's store. */
 	while (!smp_load_acquire(&holder->replaced))
 		cpu_relax();
 	/* If it is freed, KASAN reports that. */
@@ -664,6 +665,7 @@ static void gmem_state_test_replaced(struct kunit *test)
 	wait_for_completion(&holder.found);
 	gmem_state_store(&t->state, &all);
 	gmem_state_free_unused(&t->state);
+	/* Pairs with the holder's load: it reads after that. */
 	smp_store_release(&holder.replaced, true);
 	kthread_stop(task);
 	put_task_struct(task);

@@ -103,7 +103,7 @@ static void hide_all(void *arg, unsigned long call)
 }
 
 /* H2: a split for one page, against one to 262,144 single pages. */
-static void measure_split(void)
+static double measure_split(void)
 {
 	struct gmem_vm vm;
 	struct side sides[] = {
@@ -119,17 +119,19 @@ static void measure_split(void)
 	measure(sides, 2, 1);
 	hide_all(&vm, 0);
 	measure(merges, 2, 1);
-	claim("split for one page, against a uniform split",
-	      sides[1].median / sides[0].median, 1.0 / 100);
 	gmem_vm_destroy(&vm);
+	return sides[1].median / sides[0].median;
 }
 
 static void bench_split(void)
 {
 	optimize_vmemmap(false);
-	measure_split();
+	claim("split for one page, against a uniform split", measure_split(),
+	      1.0 / 100);
+	/* Either split makes 4095 pages of struct pages first. */
 	optimize_vmemmap(true);
-	measure_split();
+	ksft_print_msg("split for one page, against a uniform split: %.3g times\n",
+		       measure_split());
 }
 
 /* There and back of one page, against the same on folios of 4 KiB. */
@@ -194,7 +196,7 @@ static void bench_structs(void)
 }
 
 static const struct measurement measurements[] = {
-	{ "split", bench_split, 2 },
+	{ "split", bench_split, 1 },
 	{ "page", bench_page, 0 },
 	{ "structs", bench_structs, 1 },
 };
