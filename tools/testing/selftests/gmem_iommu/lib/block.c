@@ -6,7 +6,7 @@
  * it has them. But the page that was freed last on a CPU is the first that is
  * allocated there. So another file, the pool, gets a lot of memory, in which are all
  * pages of some block, in any order; then page after page of the block is freed
- * there and allocated here.
+ * there and allocated here. If some other page came in between, that one is put aside.
  */
 #include <errno.h>
 #include <sched.h>
@@ -20,6 +20,7 @@
 #define TRIES		4
 #define SMALLEST_POOL	(32UL << 20)
 #define LARGEST_POOL	(512UL << 20)
+#define ASIDE_PAGES	32
 
 struct pool_page {
 	__u64 pfn;
@@ -30,7 +31,7 @@ struct pool_page {
  * struct pool - Another file of the VM
  * @fd: The file
  * @mem: Its host mapping
- * @npages: Its size
+ * @npages: Its size, without ASIDE_PAGES more at the end
  * @pages: Its pages by PFN
  */
 struct pool {
@@ -75,32 +76,41 @@ static int pool_read_pfns(struct pool *pool)
 	return ret;
 }
 
+static int clear_aside(const struct pool *pool)
+{
+	return gmem_punch_hole(pool->fd, pool->npages * GMEM_PAGE_SIZE,
+			       ASIDE_PAGES * GMEM_PAGE_SIZE);
+}
+
 static void pool_destroy(struct pool *pool)
 {
 	if (pool->mem != MAP_FAILED)
-		munmap(pool->mem, pool->npages * GMEM_PAGE_SIZE);
+		munmap(pool->mem, (pool->npages + ASIDE_PAGES) * GMEM_PAGE_SIZE);
 	close(pool->fd);
 	free(pool->pages);
 }
 
 static int pool_create(struct pool *pool, int vm_fd, size_t size)
 {
+	const size_t all = size + ASIDE_PAGES * GMEM_PAGE_SIZE;
 	int ret;
 
-	pool->fd = gmem_create_fd(vm_fd, size, GMEM_VM_SHARED);
+	pool->fd = gmem_create_fd(vm_fd, all, GMEM_VM_SHARED);
 	if (pool->fd < 0)
 		return pool->fd;
 	pool->npages = size / GMEM_PAGE_SIZE;
 	pool->pages = calloc(pool->npages, sizeof(*pool->pages));
-	pool->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+	pool->mem = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_SHARED,
 			 pool->fd, 0);
 
 	ret = pool->mem == MAP_FAILED ? -errno : 0;
 	/* Page tables would have a page of every block, so they come later. */
 	if (!ret)
-		ret = gmem_allocate(pool->fd, 0, size);
+		ret = gmem_allocate(pool->fd, 0, all);
 	if (!ret)
-		ret = touch(pool->mem, pool->npages);
+		ret = touch(pool->mem, pool->npages + ASIDE_PAGES);
+	if (!ret)
+		ret = clear_aside(pool);
 	if (!ret)
 		ret = pool_read_pfns(pool);
 	if (ret)
@@ -139,6 +149,59 @@ static int check_block(const struct gmem_vm *vm, size_t page)
 	return ret;
 }
 
+static int free_page(int fd, size_t page)
+{
+	return gmem_punch_hole(fd, page * GMEM_PAGE_SIZE, GMEM_PAGE_SIZE);
+}
+
+/* 1 if it is page @pfn, 0 if it is another one. */
+static int alloc_page(int fd, __u8 *mem, size_t page, __u64 pfn)
+{
+	__u64 got = 0;
+	int ret;
+
+	ret = gmem_allocate(fd, page * GMEM_PAGE_SIZE, GMEM_PAGE_SIZE);
+	ret = ret ?: touch(mem + page * GMEM_PAGE_SIZE, 1);
+	ret = ret ?: host_pfns(mem + page * GMEM_PAGE_SIZE, &got, 1);
+	return ret ?: got == pfn;
+}
+
+/*
+ * Page @page of the file is a wrong one. Put pages aside until page @pfn is one of
+ * them; then it changes places with that of the file.
+ */
+static int exchange_page(const struct gmem_vm *vm, size_t page,
+			 const struct pool *pool, __u64 pfn)
+{
+	const size_t end = pool->npages + ASIDE_PAGES - 1;
+	size_t aside;
+	int ret = 0;
+
+	for (aside = pool->npages; !ret && aside < end; aside++)
+		ret = alloc_page(pool->fd, pool->mem, aside, pfn);
+	if (ret <= 0)
+		return ret ?: -EAGAIN;
+	ret = free_page(vm->gmem_fd, page);
+	ret = ret ?: alloc_page(pool->fd, pool->mem, aside, pfn);
+	ret = ret ?: free_page(pool->fd, aside - 1);
+	ret = ret ?: alloc_page(vm->gmem_fd, vm->mem, page, pfn);
+	return ret < 0 ? ret : ret ? 0 : -EAGAIN;
+}
+
+static int move_page(const struct gmem_vm *vm, size_t page,
+		     const struct pool *pool, const struct pool_page *from)
+{
+	int ret, cleared;
+
+	ret = free_page(pool->fd, from->page);
+	ret = ret ?: alloc_page(vm->gmem_fd, vm->mem, page, from->pfn);
+	if (ret)
+		return ret < 0 ? ret : 0;
+	ret = exchange_page(vm, page, pool, from->pfn);
+	cleared = clear_aside(pool);
+	return ret ?: cleared;
+}
+
 static int move_block(const struct gmem_vm *vm, size_t page,
 		      const struct pool *pool, const struct pool_page *from)
 {
@@ -146,14 +209,8 @@ static int move_block(const struct gmem_vm *vm, size_t page,
 	int ret;
 
 	ret = gmem_punch_hole(vm->gmem_fd, page * GMEM_PAGE_SIZE, BLOCK_SIZE);
-	for (i = 0; !ret && i < BLOCK_PAGES; i++) {
-		ret = gmem_punch_hole(pool->fd, from[i].page * GMEM_PAGE_SIZE,
-				      GMEM_PAGE_SIZE);
-		if (!ret)
-			ret = gmem_allocate(vm->gmem_fd,
-					    (page + i) * GMEM_PAGE_SIZE,
-					    GMEM_PAGE_SIZE);
-	}
+	for (i = 0; !ret && i < BLOCK_PAGES; i++)
+		ret = move_page(vm, page + i, pool, &from[i]);
 	return ret ?: check_block(vm, page);
 }
 
