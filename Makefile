@@ -60,11 +60,11 @@ check: deps
 	@scripts/check.sh
 
 check-all: deps
-	@scripts/check.sh upstream+own_huge own+iommufd generic_pt host boot \
+	@scripts/check.sh own_block+upstream+own_huge own+iommufd generic_pt host boot \
 		upstream_long+long+huge_plain boot_long scale scale_vcpu
 
 test: deps
-	@scripts/check.sh $(or $(T),own_huge+own)
+	@scripts/check.sh $(or $(T),own_block+own_huge+own)
 
 lint:
 	@scripts/deps.sh lint

@@ -10,7 +10,7 @@ source "$(dirname "$0")/lib.sh"
 
 "$TOP/scripts/deps.sh"
 suites=("$@")
-(( $# )) || suites=(upstream+own_huge own+iommufd generic_pt host boot)
+(( $# )) || suites=(own_block+upstream+own_huge own+iommufd generic_pt host boot)
 image=$("$TOP/scripts/image.sh" debug)
 export GMEM_IOMMU_IMAGE=$image	# for suites of the host
 if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
@@ -37,18 +37,21 @@ on_host() {
 	done < "$run/suite" > "$run/tests.log" 3>&1
 }
 
-# list_own huge|rest: our own kselftests, which are found by their Makefile. Those about huge pages
-# need a large VM.
+# list_own block|huge|rest: our own kselftests, which are found by their Makefile. Those about huge
+# pages need a large VM, and those that look for a block of memory one that is new.
 list_own() {
-	local huge='/(huge|storm)_' match=(-E)
-	if [[ $1 == huge ]]; then
+	local block='/(storm|huge_fail_nth)_' huge='/(huge|storm)_' own=$image/own
+	case $1 in
+	block)
 		echo '# vm: --mem 6G --gigantic 2 --append kunit.enable=1'
 		echo 'vmemmap 60 optimize-vmemmap'
+		grep -E "$block" "$own" ;;
+	huge)
 		echo 'kunit 300 kunit-results'
-	else
-		match+=(-v)
-	fi
-	grep "${match[@]}" "$huge" "$image/own" | awk '{ n = $1; sub(/.*\//, "", n); print n, 300, $1 }'
+		grep -E "$huge" "$own" | grep -vE "$block" ;;
+	rest)
+		grep -vE "$huge" "$own" ;;
+	esac | awk '/^[^ ]*$/ { n = $1; sub(/.*\//, "", n); print n, 300, $1; next } 1'
 }
 
 # list NAME[+NAME...]: the tests of these suites.
@@ -57,6 +60,7 @@ list() {
 	for name in ${1//+/ }; do
 		case $name in
 		own)		list_own rest ;;
+		own_block)	list_own block ;;
 		own_huge)	list_own huge ;;
 		*)		cat "$TOP/tests/$name.suite" || die "there is no suite $name in tests/" ;;
 		esac

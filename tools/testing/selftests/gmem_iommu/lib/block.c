@@ -20,7 +20,7 @@
 #define TRIES		4
 #define SMALLEST_POOL	(32UL << 20)
 #define LARGEST_POOL	(512UL << 20)
-#define ASIDE_PAGES	32
+#define ASIDE_PAGES	16
 
 struct pool_page {
 	__u64 pfn;
@@ -197,6 +197,9 @@ static int move_page(const struct gmem_vm *vm, size_t page,
 	ret = ret ?: alloc_page(vm->gmem_fd, vm->mem, page, from->pfn);
 	if (ret)
 		return ret < 0 ? ret : 0;
+	/* When already the first one does not come, the block is none of this CPU's. */
+	if (!(from->pfn % BLOCK_PAGES))
+		return -EAGAIN;
 	ret = exchange_page(vm, page, pool, from->pfn);
 	cleared = clear_aside(pool);
 	return ret ?: cleared;
