@@ -8,6 +8,7 @@
  * after an unregistration returns no callback runs and none will.
  */
 #include <linux/export.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/slab.h>
 
 #include "gmem_internal.h"
@@ -198,22 +199,20 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
 				pgoff_t *index, unsigned long *pfn,
 				unsigned long *nr_pages)
 {
+	XA_STATE(xas, &inode->i_mapping->i_pages, start);
 	struct folio *folio;
-	unsigned long i;
 
 	*nr_pages = 0;
-	xa_for_each_range(&inode->i_mapping->i_pages, i, folio, start, last) {
+	rcu_read_lock();
+	xas_for_each(&xas, folio, last) {
 		unsigned long first_pfn;
 		pgoff_t first, end;
 
-		/* Some are about to appear, see gmem_huge.c. */
-		if (xa_is_value(folio)) {
-			if (*nr_pages)
-				break;
+		if (xas_retry(&xas, folio))
 			continue;
-		}
-
-		if (!gmem_folio_is_wanted(inode, folio, which)) {
+		/* Some are about to appear, see gmem_huge.c. */
+		if (xa_is_value(folio) ||
+		    !gmem_folio_is_wanted(inode, folio, which)) {
 			if (*nr_pages)
 				break;
 			continue;
@@ -230,8 +229,12 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
 			break;
 		}
 		*nr_pages += end - first + 1;
-		cond_resched();
+		if (need_resched()) {
+			xas_pause(&xas);
+			cond_resched_rcu();
+		}
 	}
+	rcu_read_unlock();
 	return *nr_pages;
 }
 

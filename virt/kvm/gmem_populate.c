@@ -14,41 +14,21 @@
  * there, so that giving it up restores the page cache as it was.
  */
 #include <linux/highmem.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "gmem_internal.h"
 
-/* The folio was added. */
+/* The folio was added, or was there and has been initialized. */
 #define GMEM_MARK_NEW	PAGECACHE_TAG_TOWRITE
-/* The folio was there, and has been initialized. */
+/* It was there. */
 #define GMEM_MARK_INIT	PAGECACHE_TAG_DIRTY
-
-/* The first folio at or after *@index that has one of the marks. */
-static struct folio *gmem_next_marked(struct inode *inode, unsigned long *index,
-				      pgoff_t last)
-{
-	struct xarray *pages = &inode->i_mapping->i_pages;
-	unsigned long new_index = *index, init_index = *index;
-	struct folio *new, *init;
-
-	new = xa_find(pages, &new_index, last, GMEM_MARK_NEW);
-	init = xa_find(pages, &init_index, last, GMEM_MARK_INIT);
-	if (!new || (init && init_index < new_index)) {
-		*index = init_index;
-		return init;
-	}
-	*index = new_index;
-	return new;
-}
 
 /* Whether the change in progress gave memory to the page. */
 bool gmem_is_new(struct inode *inode, pgoff_t index)
 {
-	struct xarray *pages = &inode->i_mapping->i_pages;
-
-	return xa_get_mark(pages, index, GMEM_MARK_NEW) ||
-	       xa_get_mark(pages, index, GMEM_MARK_INIT);
+	return xa_get_mark(&inode->i_mapping->i_pages, index, GMEM_MARK_NEW);
 }
 
 void gmem_clear_folio(struct folio *folio)
@@ -61,23 +41,35 @@ void gmem_clear_folio(struct folio *folio)
 	}
 }
 
-static void gmem_set_mark(struct inode *inode, pgoff_t index, xa_mark_t mark)
+static void gmem_mark_new(struct inode *inode, pgoff_t index, bool was_there)
 {
 	struct xarray *pages = &inode->i_mapping->i_pages;
 
 	xa_lock_irq(pages);
-	__xa_set_mark(pages, index, mark);
+	__xa_set_mark(pages, index, GMEM_MARK_NEW);
+	if (was_there)
+		__xa_set_mark(pages, index, GMEM_MARK_INIT);
 	xa_unlock_irq(pages);
 }
 
-static void gmem_clear_marks(struct inode *inode, pgoff_t index)
+static void gmem_clear_marks(struct inode *inode, pgoff_t start, pgoff_t last)
 {
-	struct xarray *pages = &inode->i_mapping->i_pages;
+	XA_STATE(xas, &inode->i_mapping->i_pages, start);
+	struct folio *folio;
+	unsigned long nr = 0;
 
-	xa_lock_irq(pages);
-	__xa_clear_mark(pages, index, GMEM_MARK_NEW);
-	__xa_clear_mark(pages, index, GMEM_MARK_INIT);
-	xa_unlock_irq(pages);
+	xas_lock_irq(&xas);
+	xas_for_each_marked(&xas, folio, last, GMEM_MARK_NEW) {
+		xas_clear_mark(&xas, GMEM_MARK_NEW);
+		xas_clear_mark(&xas, GMEM_MARK_INIT);
+		if (++nr % XA_CHECK_SCHED)
+			continue;
+		xas_pause(&xas);
+		xas_unlock_irq(&xas);
+		cond_resched();
+		xas_lock_irq(&xas);
+	}
+	xas_unlock_irq(&xas);
 }
 
 /*
@@ -139,7 +131,7 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 		if (!folio_test_uptodate(folio)) {
 			gmem_clear_folio(folio);
 			folio_mark_uptodate(folio);
-			gmem_set_mark(inode, folio->index, GMEM_MARK_INIT);
+			gmem_mark_new(inode, folio->index, true);
 		}
 		*foliop = folio;
 		return 0;
@@ -151,7 +143,7 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 
 	gmem_clear_folio(folio);
 	folio_mark_uptodate(folio);
-	gmem_set_mark(inode, folio->index, GMEM_MARK_NEW);
+	gmem_mark_new(inode, folio->index, false);
 	folio_unlock(folio);
 	folio_put(folio);
 	*foliop = folio;
@@ -184,27 +176,17 @@ int gmem_populate_run(struct inode *inode, pgoff_t start, pgoff_t last,
 	return 0;
 }
 
-/* What gmem_populate_run() made stays. */
-static void gmem_populate_keep(struct inode *inode, pgoff_t start, pgoff_t last)
-{
-	unsigned long index;
-
-	for (index = start; gmem_next_marked(inode, &index, last); index++)
-		gmem_clear_marks(inode, index);
-}
-
 /* Undo what gmem_populate_run() did. Nobody has seen it. */
 static void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last)
 {
+	struct xarray *pages = &inode->i_mapping->i_pages;
+	unsigned long index = start;
 	struct folio *folio;
-	unsigned long index;
 
-	for (index = start; (folio = gmem_next_marked(inode, &index, last));
-	     index++) {
-		if (xa_get_mark(&inode->i_mapping->i_pages, index,
-				GMEM_MARK_INIT)) {
+	for (; (folio = xa_find(pages, &index, last, GMEM_MARK_NEW)); index++) {
+		if (xa_get_mark(pages, index, GMEM_MARK_INIT)) {
 			folio_clear_uptodate(folio);
-			gmem_clear_marks(inode, index);
+			gmem_clear_marks(inode, index, index);
 			continue;
 		}
 		if (gmem_is_huge(inode)) {
@@ -221,7 +203,7 @@ void gmem_populate_done(struct inode *inode, pgoff_t start, pgoff_t last,
 			bool keep)
 {
 	if (keep)
-		gmem_populate_keep(inode, start, last);
+		gmem_clear_marks(inode, start, last);
 	else
 		gmem_populate_undo(inode, start, last);
 }
@@ -230,12 +212,13 @@ void gmem_populate_done(struct inode *inode, pgoff_t start, pgoff_t last,
 static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
 				      pgoff_t last, struct gmem_run *runs)
 {
-	unsigned long index, nr = 0;
+	XA_STATE(xas, &inode->i_mapping->i_pages, start);
 	pgoff_t prev_last = 0;
+	unsigned long nr = 0;
 	struct folio *folio;
 
-	for (index = start; (folio = gmem_next_marked(inode, &index, last));
-	     index++) {
+	rcu_read_lock();
+	xas_for_each_marked(&xas, folio, last, GMEM_MARK_NEW) {
 		pgoff_t folio_last = folio_next_index(folio) - 1;
 
 		if (!nr || folio->index != prev_last + 1) {
@@ -249,8 +232,12 @@ static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
 		if (runs)
 			runs[nr - 1].last = folio_last;
 		prev_last = folio_last;
-		cond_resched();
+		if (need_resched()) {
+			xas_pause(&xas);
+			cond_resched_rcu();
+		}
 	}
+	rcu_read_unlock();
 	return nr;
 }
 
