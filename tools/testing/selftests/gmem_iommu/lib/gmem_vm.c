@@ -291,8 +291,8 @@ static void *map_aligned(int gmem_fd, size_t size)
 
 int gmem_vm_create_slot(const struct gmem_vm *vm)
 {
-	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, vm->size, vm->gmem_fd,
-			     0, vm->mem);
+	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, vm->size,
+			     vm->plain ? -1 : vm->gmem_fd, 0, vm->mem);
 }
 
 int gmem_vm_delete_slot(const struct gmem_vm *vm)
@@ -300,11 +300,28 @@ int gmem_vm_delete_slot(const struct gmem_vm *vm)
 	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
 }
 
-static int create_gmem(struct gmem_vm *vm, size_t size, __u64 flags)
+static int create_memfd(size_t size)
+{
+	int fd;
+
+	fd = memfd_create("memory", MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, size)) {
+		int ret = -errno;
+
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+static int create_memory(struct gmem_vm *vm, size_t size, __u64 gmem_flags)
 {
 	int ret;
 
-	ret = gmem_create_fd(vm->vm_fd, size, flags);
+	ret = vm->plain ? create_memfd(size) :
+			  gmem_create_fd(vm->vm_fd, size, gmem_flags);
 	if (ret < 0)
 		return ret;
 	vm->gmem_fd = ret;
@@ -457,13 +474,18 @@ bool gmem_pattern_matches(const void *page, __u64 gpa, __u32 seed)
 	return !memcmp(page, expected, sizeof(expected));
 }
 
-static int open_kvm(struct gmem_vm *vm)
+void gmem_vm_init(struct gmem_vm *vm)
 {
 	memset(vm, 0, sizeof(*vm));
+	vm->kvm_fd = -1;
 	vm->vm_fd = -1;
 	vm->vcpu_fd = -1;
 	vm->gmem_fd = -1;
+}
 
+static int open_kvm(struct gmem_vm *vm)
+{
+	gmem_vm_init(vm);
 	vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	return vm->kvm_fd < 0 ? -errno : 0;
 }
@@ -482,6 +504,25 @@ static int start_vcpu(struct gmem_vm *vm)
 	return run_vcpu(vm);
 }
 
+static int create_vm(struct gmem_vm *vm, unsigned long vm_type, size_t size,
+		     __u64 gmem_flags)
+{
+	int ret;
+
+	ret = xioctl(vm->kvm_fd, KVM_CREATE_VM, (void *)vm_type);
+	if (ret < 0)
+		return ret;
+	vm->vm_fd = ret;
+
+	ret = enable_hypercall_exit(vm->vm_fd);
+	if (ret)
+		return ret;
+	ret = create_memory(vm, size, gmem_flags);
+	if (ret)
+		return ret;
+	return start_vcpu(vm);
+}
+
 int gmem_vm_create_type(struct gmem_vm *vm, unsigned long vm_type, size_t size,
 			__u64 gmem_flags)
 {
@@ -490,25 +531,9 @@ int gmem_vm_create_type(struct gmem_vm *vm, unsigned long vm_type, size_t size,
 	ret = open_kvm(vm);
 	if (ret)
 		return ret;
-
-	ret = xioctl(vm->kvm_fd, KVM_CREATE_VM, (void *)vm_type);
-	if (ret < 0)
-		goto err_destroy;
-	vm->vm_fd = ret;
-
-	ret = enable_hypercall_exit(vm->vm_fd);
+	ret = create_vm(vm, vm_type, size, gmem_flags);
 	if (ret)
-		goto err_destroy;
-	ret = create_gmem(vm, size, gmem_flags);
-	if (ret)
-		goto err_destroy;
-	ret = start_vcpu(vm);
-	if (ret)
-		goto err_destroy;
-	return 0;
-
-err_destroy:
-	gmem_vm_destroy(vm);
+		gmem_vm_destroy(vm);
 	return ret;
 }
 
@@ -516,6 +541,20 @@ int gmem_vm_create(struct gmem_vm *vm, size_t size, __u64 gmem_flags)
 {
 	return gmem_vm_create_type(vm, KVM_X86_SW_PROTECTED_VM, size,
 				   gmem_flags);
+}
+
+int gmem_vm_create_plain(struct gmem_vm *vm, size_t size)
+{
+	int ret;
+
+	ret = open_kvm(vm);
+	if (ret)
+		return ret;
+	vm->plain = true;
+	ret = create_vm(vm, KVM_X86_DEFAULT_VM, size, 0);
+	if (ret)
+		gmem_vm_destroy(vm);
+	return ret;
 }
 
 int gmem_vm_add_vcpu(const struct gmem_vm *vm, struct gmem_vm *more,

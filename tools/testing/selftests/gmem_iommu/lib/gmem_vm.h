@@ -46,6 +46,7 @@ struct gmem_vm_mbox;
  * @vcpu_fd: Its vCPU
  * @vcpu_id: Its number
  * @gmem_fd: Its guest_memfd, at guest physical address 0
+ * @plain: It is a memfd
  * @size: Bytes of the guest_memfd
  * @mem: Host mapping of the whole guest_memfd; SIGBUS on private pages
  * @mbox: Commands for the guest, in the page of its program
@@ -66,6 +67,7 @@ struct gmem_vm {
 	int vcpu_fd;
 	unsigned long vcpu_id;
 	int gmem_fd;
+	bool plain;
 	size_t size;
 	__u8 *mem;
 	struct gmem_vm_mbox *mbox;
@@ -81,6 +83,9 @@ struct gmem_vm {
 /* What a test needs and the kernel lacks, as text for SKIP, or NULL. */
 const char *gmem_vm_missing(void);
 
+/* For gmem_vm_destroy() before, or without, gmem_vm_create(). */
+void gmem_vm_init(struct gmem_vm *vm);
+
 /*
  * Create the VM. @gmem_flags are those of KVM_CREATE_GUEST_MEMFD, usually
  * GMEM_VM_PRIVATE or GMEM_VM_SHARED. @vm_type is KVM_X86_SW_PROTECTED_VM except
@@ -90,6 +95,12 @@ int gmem_vm_create_type(struct gmem_vm *vm, unsigned long vm_type, size_t size,
 			__u64 gmem_flags);
 int gmem_vm_create(struct gmem_vm *vm, size_t size, __u64 gmem_flags);
 void gmem_vm_destroy(struct gmem_vm *vm);
+
+/*
+ * A VM to compare with: of the default type, and with a memfd where others have a
+ * guest_memfd. It needs nothing that is not in every kernel.
+ */
+int gmem_vm_create_plain(struct gmem_vm *vm, size_t size);
 
 /*
  * Another vCPU of the same VM, numbered @vcpu_id from 1 on: @more takes commands
