@@ -20,8 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest_harness.h"
 #include "lib/gmem_vm.h"
+#include "lib/harness.h"
 #include "lib/host.h"
 #include "lib/ioas.h"
 #include "lib/mirror.h"

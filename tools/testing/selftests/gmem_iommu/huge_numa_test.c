@@ -10,7 +10,6 @@
  * Requirements: H1, H6, C1, C2, C4, M11.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -55,7 +54,6 @@ FIXTURE(numa)
 	struct ioas ioas;
 	int binding;
 	struct hugepool pool;
-	long before[NR_NODES];
 };
 
 FIXTURE_SETUP(numa)

@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "lib/dma.h"
 #include "lib/env.h"
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
@@ -86,14 +85,6 @@ static int count_host_mappings(struct env *env)
 /* The first of eight pages that are converted. */
 #define CONVERTED	8
 
-static bool device_reads(struct edu *edu, size_t page)
-{
-	__u8 buf[GMEM_PAGE_SIZE];
-
-	return !dma_read(edu, env_iova(page), buf) &&
-	       gmem_pattern_matches(buf, PAGES(page), SEED);
-}
-
 /**
  * struct moment - What should be true while a callback is held
  * @listener: Of whom
@@ -130,7 +121,8 @@ static void check_moment(struct __test_metadata *_metadata,
 	EXPECT_EQ(rig->guest_mappings - m->guest,
 		  kvm_stat(env->vm.vm_fd, "pages_4k"));
 	EXPECT_EQ(m->device, walker_count(env->edu[0].bdf, ENV_IOVA, NPAGES));
-	EXPECT_EQ(m->device == NPAGES, device_reads(&env->edu[0], CONVERTED));
+	EXPECT_EQ(m->device == NPAGES,
+		  env_device_reads(&env->edu[0], CONVERTED, SEED));
 	ASSERT_EQ(0, listener_let_go(listener));
 }
 
@@ -144,7 +136,7 @@ static void check_order(struct __test_metadata *_metadata,
 	size_t i;
 
 	/* The IOMMU has cached what there is. */
-	EXPECT_EQ(private, device_reads(&env->edu[0], CONVERTED));
+	EXPECT_EQ(private, env_device_reads(&env->edu[0], CONVERTED, SEED));
 	for (i = 0; i < 2; i++) {
 		listener_forget(rig->l[i]);
 		ASSERT_EQ(0, listener_hold(rig->l[i], HOLD_INVALIDATE |

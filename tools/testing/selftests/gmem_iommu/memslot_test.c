@@ -90,33 +90,25 @@ static void model_gone(struct env *env, size_t first, size_t npages, bool gone)
 			env->model[i] = gone ? PAGE_HOLE : PAGE_SHARED;
 }
 
-static bool device_reads(struct edu *edu, size_t page)
-{
-	__u8 buf[GMEM_PAGE_SIZE];
-
-	return !dma_read(edu, env_iova(page), buf) &&
-	       gmem_pattern_matches(buf, PAGES(page), SEED);
-}
-
 /* C12: gone with the slot, also for the device itself; back with it. */
 TEST_F(memslot, C12_M2_delete_and_create)
 {
 	struct env *env = &self->env;
 	int i;
 
-	EXPECT_TRUE(device_reads(self->edu, 10));
+	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 	for (i = 0; i < 3; i++) {
-		ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+		ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 		model_gone(env, 0, NPAGES, true);
 		ASSERT_MIRROR();
 		EXPECT_EQ(0, walker_count(self->edu->bdf, ENV_IOVA, NPAGES));
-		EXPECT_FALSE(device_reads(self->edu, 10));
+		EXPECT_FALSE(env_device_reads(self->edu, 10, SEED));
 
-		ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, NPAGES));
+		ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 		model_gone(env, 0, NPAGES, false);
 		ASSERT_MIRROR();
-		EXPECT_TRUE(device_reads(self->edu, 10));
-		EXPECT_FALSE(device_reads(self->edu, 40));
+		EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
+		EXPECT_FALSE(env_device_reads(self->edu, 40, SEED));
 	}
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
@@ -126,11 +118,11 @@ TEST_F(memslot, C12_C11_gone_pages_keep_their_contents)
 {
 	struct env *env = &self->env;
 
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	memset(self->page, 0xff, sizeof(self->page));
 	ASSERT_EQ(0, dma_write(self->edu, env_iova(10), self->page));
 	EXPECT_TRUE(dma_read_faults(self->edu, env_iova(10)));
-	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, NPAGES));
+	ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 	EXPECT_MIRROR();
 }
@@ -140,10 +132,10 @@ TEST_F(memslot, C12_another_guest_address)
 {
 	struct env *env = &self->env;
 
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	ASSERT_EQ(0, create_slot(env, OTHER_SLOT, OTHER_GPA, 0, NPAGES));
 	ASSERT_MIRROR();
-	EXPECT_TRUE(device_reads(self->edu, 10));
+	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, OTHER_GPA + PAGES(10), PAGES(1), SEED));
 	ASSERT_EQ(0, dma_read(self->edu, env_iova(10), self->page));
@@ -196,7 +188,7 @@ TEST_F(memslot, C12_move_is_refused)
 	ASSERT_EQ(0, mirror_get_stats(env->binding, &after));
 	EXPECT_EQ(0, memcmp(&before, &after, sizeof(before)));
 	EXPECT_MIRROR();
-	EXPECT_TRUE(device_reads(self->edu, 10));
+	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 }
 
 /* Parts come and go one by one, over both states. */
@@ -204,7 +196,7 @@ TEST_F(memslot, C12_M2_parts)
 {
 	struct env *env = &self->env;
 
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	model_gone(env, 0, NPAGES, true);
 
 	/* The upper half, elsewhere */
@@ -225,11 +217,11 @@ TEST_F(memslot, C12_M2_parts)
 	ASSERT_MIRROR();
 
 	/* What no memslot took up stays away. */
-	EXPECT_FALSE(device_reads(self->edu, 15));
-	EXPECT_TRUE(device_reads(self->edu, 16));
+	EXPECT_FALSE(env_device_reads(self->edu, 15, SEED));
+	EXPECT_TRUE(env_device_reads(self->edu, 16, SEED));
 
 	/* The first part again, now as one */
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, 36));
 	model_gone(env, 0, 36, false);
 	ASSERT_MIRROR();
@@ -241,7 +233,7 @@ TEST_F(memslot, C12_C8_conversions_while_gone)
 {
 	struct env *env = &self->env;
 
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	model_gone(env, 0, NPAGES, true);
 	ASSERT_EQ(0, env_convert(env, 40, 4, false));
 	model_gone(env, 40, 4, true);
@@ -252,14 +244,14 @@ TEST_F(memslot, C12_C8_conversions_while_gone)
 	/* A page that loses its memory meanwhile, and one that had none */
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(70), PAGES(2)));
 	ASSERT_MIRROR();
-	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, NPAGES));
+	ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 	model_gone(env, 0, NPAGES, false);
 	ASSERT_MIRROR();
 
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, PAGES(70), PAGES(2), SEED));
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
-	EXPECT_TRUE(device_reads(self->edu, 41));
-	EXPECT_FALSE(device_reads(self->edu, 9));
+	EXPECT_TRUE(env_device_reads(self->edu, 41, SEED));
+	EXPECT_FALSE(env_device_reads(self->edu, 9, SEED));
 }
 
 /* Memory that appears in gone pages, by the host, is not reported until then. */
@@ -268,13 +260,13 @@ TEST_F(memslot, C12_memory_comes_while_gone)
 	struct env *env = &self->env;
 
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(70), PAGES(4)));
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	model_gone(env, 0, NPAGES, true);
 	ASSERT_EQ(0, gmem_allocate(env->vm.gmem_fd, PAGES(70), PAGES(1)));
 	ASSERT_EQ(0, host_write(env_host(env, 71), "x", 1));
 	ASSERT_MIRROR();
 
-	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, NPAGES));
+	ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 	model_gone(env, 0, NPAGES, false);
 	ASSERT_MIRROR();
 }
@@ -289,23 +281,23 @@ TEST_F(memslot, C12_M3_attach_while_gone)
 		SKIP(return, "only one edu device");
 
 	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+		ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 		model_gone(env, 0, NPAGES, true);
 		ASSERT_EQ(0, env_attach_late(env, i));
 		ASSERT_MIRROR();
 		EXPECT_EQ(0, walker_count(env->edu[1].bdf, ENV_IOVA, NPAGES));
-		EXPECT_FALSE(device_reads(&env->edu[1], 10));
+		EXPECT_FALSE(env_device_reads(&env->edu[1], 10, SEED));
 
-		ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, NPAGES));
+		ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 		model_gone(env, 0, NPAGES, false);
 		ASSERT_MIRROR();
-		EXPECT_TRUE(device_reads(&env->edu[1], 10));
+		EXPECT_TRUE(env_device_reads(&env->edu[1], 10, SEED));
 
 		/* And one that sees the slot go */
-		ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+		ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 		model_gone(env, 0, NPAGES, true);
 		ASSERT_MIRROR();
-		ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, NPAGES));
+		ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 		model_gone(env, 0, NPAGES, false);
 		ASSERT_EQ(0, env_detach_late(env));
 		ASSERT_MIRROR();
@@ -318,7 +310,7 @@ TEST_F(memslot, C12_bind_while_gone)
 	struct env *env = &self->env;
 	int second;
 
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	model_gone(env, 0, NPAGES, true);
 	second = mirror_bind(env->vm.gmem_fd, &env->ioas, 0, env->vm.size,
 			     OTHER_IOVA);
@@ -373,13 +365,13 @@ TEST_F(memslot, C12_N2_refused_creation)
 		SKIP(return, "%s", why);
 	l = listener_open(env->vm.gmem_fd, 0, NPAGES);
 	ASSERT_LE(0, l);
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	model_gone(env, 0, NPAGES, true);
 
 	for (i = 0; i < 3; i++) {
 		err = i == 1 ? ENOMEM : EBUSY;
 		ASSERT_EQ(0, listener_refuse(l, err, ON_MEMSLOT_CREATE, 100));
-		ASSERT_EQ(-err, create_slot(env, GMEM_VM_SLOT, 0, 0, NPAGES));
+		ASSERT_EQ(-err, gmem_vm_create_slot(&env->vm));
 		ASSERT_MIRROR();
 		ASSERT_EQ(0, env_convert(env, 30, 4, i % 2));
 		model_gone(env, 0, NPAGES, true);
@@ -409,7 +401,7 @@ TEST_F(memslot, C12_M2_random)
 	int step, q, page, n;
 	bool private;
 
-	ASSERT_EQ(0, delete_slot(env, GMEM_VM_SLOT));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	model_gone(env, 0, NPAGES, true);
 	for (step = 0; step < RANDOM_STEPS; step++) {
 		q = rand_r(&state) % 4;

@@ -40,23 +40,13 @@ FIXTURE_SETUP(mirror)
 
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(&self->env, NPAGES, false));
+	ASSERT_EQ(0, env_create_filled(&self->env, NPAGES, false, SEED));
 	self->edu = &self->env.edu[0];
-	ASSERT_EQ(0, gmem_vm_fill(&self->env.vm, 0, self->env.vm.size, SEED));
 }
 
 FIXTURE_TEARDOWN(mirror)
 {
 	env_destroy(&self->env);
-}
-
-/* The device receives the contents of the page. */
-static bool device_reads(struct edu *edu, __u64 iova, size_t page)
-{
-	__u8 buf[GMEM_PAGE_SIZE];
-
-	return !dma_read(edu, iova, buf) &&
-	       gmem_pattern_matches(buf, page * GMEM_PAGE_SIZE, SEED);
 }
 
 /* M1: the same range twice in one IOAS, and a part of it in a third place. */
@@ -166,7 +156,9 @@ TEST_F(mirror, M1_two_ioases)
 				      NPAGES, env->vm.mem));
 	EXPECT_STREQ("", mirror_check_runs(binding, 0, env->model, NPAGES));
 	EXPECT_EQ(env->model[92] == PAGE_SHARED,
-		  device_reads(&second_edu, OTHER_IOVA + 92 * GMEM_PAGE_SIZE, 92));
+		  dma_read_matches(&second_edu,
+				   OTHER_IOVA + 92 * GMEM_PAGE_SIZE,
+				   92 * GMEM_PAGE_SIZE, SEED));
 
 	/* The first IOAS goes entirely. */
 	close(env->binding);
@@ -242,8 +234,8 @@ TEST_F(mirror, M3_attach_late_detach_reattach)
 	ASSERT_EQ(0, env_convert(env, 0, 128, false));
 	ASSERT_EQ(0, env_convert(env, 9, 9, true));
 	ASSERT_MIRROR();
-	EXPECT_TRUE(device_reads(late, env_iova(8), 8));
-	EXPECT_FALSE(device_reads(late, env_iova(9), 9));
+	EXPECT_TRUE(env_device_reads(late, 8, SEED));
+	EXPECT_FALSE(env_device_reads(late, 9, SEED));
 
 	/* No domain at all, then all again */
 	ASSERT_EQ(0, env_detach_late(env));
@@ -271,7 +263,7 @@ TEST_F(mirror, M2_M3_domain_without_a_device_follows)
 	ASSERT_EQ(0, env_convert(env, 32, 10, true));
 	ASSERT_MIRROR();
 	EXPECT_EQ(env->model[35] == PAGE_SHARED,
-		  device_reads(self->edu, env_iova(35), 35));
+		  env_device_reads(self->edu, 35, SEED));
 }
 
 struct converter {
@@ -431,7 +423,7 @@ TEST_F(mirror, M9_other_mappings_are_untouched)
 		EXPECT_STREQ("", walker_check(self->edu->bdf, before, all, 4, mem));
 		EXPECT_STREQ("", walker_check(self->edu->bdf, behind, all, 4, mem));
 	}
-	EXPECT_TRUE(device_reads(self->edu, behind, 0));
+	EXPECT_TRUE(dma_read_matches(self->edu, behind, 0, SEED));
 }
 
 TEST_HARNESS_MAIN

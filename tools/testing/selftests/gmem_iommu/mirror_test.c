@@ -46,9 +46,8 @@ FIXTURE_SETUP(mirror)
 
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(&self->env, NPAGES, false));
+	ASSERT_EQ(0, env_create_filled(&self->env, NPAGES, false, SEED));
 	self->edu = &self->env.edu[0];
-	ASSERT_EQ(0, gmem_vm_fill(&self->env.vm, 0, self->env.vm.size, SEED));
 }
 
 FIXTURE_TEARDOWN(mirror)
@@ -84,23 +83,13 @@ FIXTURE_SETUP(initial)
 
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(&self->env, NPAGES, variant->shared));
+	ASSERT_EQ(0, env_create_filled(&self->env, NPAGES, variant->shared, SEED));
 	self->edu = &self->env.edu[0];
-	ASSERT_EQ(0, gmem_vm_fill(&self->env.vm, 0, self->env.vm.size, SEED));
 }
 
 FIXTURE_TEARDOWN(initial)
 {
 	env_destroy(&self->env);
-}
-
-/* The device receives the contents of the page. */
-static bool device_reads(struct edu *edu, __u64 iova, size_t page)
-{
-	__u8 buf[GMEM_PAGE_SIZE];
-
-	return !dma_read(edu, iova, buf) &&
-	       gmem_pattern_matches(buf, page * GMEM_PAGE_SIZE, SEED);
 }
 
 /* M1, M2: what is shared at the time of the bind. */
@@ -147,15 +136,15 @@ TEST_F(mirror, M2_C8_C11_device_follows_the_guest)
 					   8 * GMEM_PAGE_SIZE, false));
 	env_set_model(env, 8, 8, PAGE_SHARED);
 	ASSERT_MIRROR();
-	EXPECT_TRUE(device_reads(self->edu, env_iova(10), 10));
+	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 
 	ASSERT_EQ(0, gmem_vm_map_gpa_range(&env->vm, 10 * GMEM_PAGE_SIZE,
 					   GMEM_PAGE_SIZE, true));
 	env_set_model(env, 10, 1, PAGE_PRIVATE);
 	ASSERT_MIRROR();
-	EXPECT_FALSE(device_reads(self->edu, env_iova(10), 10));
-	EXPECT_TRUE(device_reads(self->edu, env_iova(9), 9));
-	EXPECT_TRUE(device_reads(self->edu, env_iova(11), 11));
+	EXPECT_FALSE(env_device_reads(self->edu, 10, SEED));
+	EXPECT_TRUE(env_device_reads(self->edu, 9, SEED));
+	EXPECT_TRUE(env_device_reads(self->edu, 11, SEED));
 	EXPECT_TRUE(host_faults(env_host(env, 10)));
 	EXPECT_TRUE(dma_read_faults(self->edu, env_iova(10)));
 
@@ -168,7 +157,7 @@ TEST_F(mirror, M2_C8_C11_device_follows_the_guest)
 					   GMEM_PAGE_SIZE, false));
 	env_set_model(env, 10, 1, PAGE_SHARED);
 	ASSERT_MIRROR();
-	EXPECT_TRUE(device_reads(self->edu, env_iova(10), 10));
+	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
 
@@ -186,9 +175,9 @@ TEST_F(mirror, N3_M7_cached_translation_is_flushed)
 		size_t page = 40 + i % 2;
 
 		ASSERT_EQ(0, env_convert(env, page, 1, false));
-		ASSERT_TRUE(device_reads(self->edu, env_iova(page), page));
+		ASSERT_TRUE(env_device_reads(self->edu, page, SEED));
 		ASSERT_EQ(0, env_convert(env, page, 1, true));
-		ASSERT_FALSE(device_reads(self->edu, env_iova(page), page));
+		ASSERT_FALSE(env_device_reads(self->edu, page, SEED));
 	}
 	EXPECT_MIRROR();
 }
@@ -211,7 +200,7 @@ TEST_F(initial, M2_C1_C8_C11_random_conversions)
 			size_t page = rand_r(&state) % NPAGES;
 
 			ASSERT_EQ(env->model[page] == PAGE_SHARED,
-				  device_reads(self->edu, env_iova(page), page));
+				  env_device_reads(self->edu, page, SEED));
 		}
 	}
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
@@ -226,15 +215,15 @@ TEST_F(mirror, C12_M11_punch_hole_unmaps)
 	ASSERT_EQ(0, env_bind(env));
 	ASSERT_EQ(0, env_convert(env, 0, NPAGES, false));
 	ASSERT_EQ(0, env_convert(env, 30, 4, true));
-	ASSERT_TRUE(device_reads(self->edu, env_iova(21), 21));
+	ASSERT_TRUE(env_device_reads(self->edu, 21, SEED));
 
 	/* Shared pages, then a range that is partly private */
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, 20 * GMEM_PAGE_SIZE,
 				     3 * GMEM_PAGE_SIZE));
 	env_set_model(env, 20, 3, PAGE_HOLE);
 	ASSERT_MIRROR();
-	EXPECT_FALSE(device_reads(self->edu, env_iova(21), 21));
-	EXPECT_TRUE(device_reads(self->edu, env_iova(23), 23));
+	EXPECT_FALSE(env_device_reads(self->edu, 21, SEED));
+	EXPECT_TRUE(env_device_reads(self->edu, 23, SEED));
 
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, 28 * GMEM_PAGE_SIZE,
 				     4 * GMEM_PAGE_SIZE));
@@ -250,7 +239,7 @@ TEST_F(mirror, C12_M11_punch_hole_unmaps)
 	EXPECT_EQ(0, memcmp(zero, self->page, sizeof(zero)));
 	ASSERT_EQ(0, dma_read(self->edu, env_iova(31), self->page));
 	EXPECT_EQ(0, memcmp(zero, self->page, sizeof(zero)));
-	EXPECT_TRUE(device_reads(self->edu, env_iova(33), 33));
+	EXPECT_TRUE(env_device_reads(self->edu, 33, SEED));
 }
 
 /* M11: memory that comes back to a punched place, by each of three ways. */
@@ -279,7 +268,7 @@ TEST_F(mirror, M11_allocated_again_is_mapped_again)
 				  GMEM_PAGE_SIZE, SEED));
 	env_set_model(env, 35, 1, PAGE_SHARED);
 	EXPECT_MIRROR();
-	EXPECT_TRUE(device_reads(self->edu, env_iova(35), 35));
+	EXPECT_TRUE(env_device_reads(self->edu, 35, SEED));
 }
 
 /* C12: the last close of the file revokes; the binding is dead for good. */
@@ -383,8 +372,8 @@ TEST_F(mirror, C1_C4_N1_refused_conversion_changes_nothing)
 	EXPECT_EQ(-EAGAIN, env_convert(env, 10, 50, true));
 	EXPECT_EQ(33 * GMEM_PAGE_SIZE, env->vm.error_offset);
 	EXPECT_MIRROR();
-	EXPECT_TRUE(device_reads(self->edu, env_iova(12), 12));
-	EXPECT_TRUE(device_reads(self->edu, env_iova(33), 33));
+	EXPECT_TRUE(env_device_reads(self->edu, 12, SEED));
+	EXPECT_TRUE(env_device_reads(self->edu, 33, SEED));
 
 	/* Its neighbours are free to go. */
 	EXPECT_EQ(0, env_convert(env, 32, 1, true));
@@ -410,7 +399,8 @@ TEST_F(mirror, C4_ordinary_mapping_of_the_page_refuses)
 	EXPECT_EQ(-EAGAIN, env_convert(env, 22, 1, true));
 	EXPECT_EQ(22 * GMEM_PAGE_SIZE, env->vm.error_offset);
 	EXPECT_MIRROR();
-	EXPECT_TRUE(device_reads(self->edu, OTHER_IOVA + GMEM_PAGE_SIZE, 21));
+	EXPECT_TRUE(dma_read_matches(self->edu, OTHER_IOVA + GMEM_PAGE_SIZE,
+				     21 * GMEM_PAGE_SIZE, SEED));
 
 	ASSERT_EQ(0, ioas_unmap(&env->ioas, OTHER_IOVA, 3 * GMEM_PAGE_SIZE));
 	EXPECT_EQ(0, env_convert(env, 0, 64, true));

@@ -111,8 +111,7 @@ FIXTURE_SETUP(all)
 	if (why)
 		SKIP(return, "%s", why);
 
-	ASSERT_EQ(0, env_create(&rig->env, NPAGES, false));
-	ASSERT_EQ(0, gmem_vm_fill(&rig->env.vm, 0, rig->env.vm.size, SEED));
+	ASSERT_EQ(0, env_create_filled(&rig->env, NPAGES, false, SEED));
 	memset(rig->has_memory, PAGE_SHARED, NPAGES);
 	rig->all = bind_policy(&rig->env, GMEM_IOMMU_POLICY_ALL, READ_WRITE,
 			       ALL_IOVA);
@@ -144,12 +143,9 @@ static void expect_all(struct __test_metadata *_metadata, struct rig *rig)
 						      env_host(env, i)));
 }
 
-static bool device_reads(struct edu *edu, __u64 iova, size_t page)
+static bool device_reads(struct edu *edu, size_t page)
 {
-	__u8 buf[GMEM_PAGE_SIZE];
-
-	return !dma_read(edu, iova, buf) &&
-	       gmem_pattern_matches(buf, page * GMEM_PAGE_SIZE, SEED);
+	return dma_read_matches(edu, all_iova(page), page * GMEM_PAGE_SIZE, SEED);
 }
 
 /* Conversions do not touch the page table: it is the same to the last bit. */
@@ -183,9 +179,9 @@ TEST_F(all, M10_conversions_change_nothing)
 	EXPECT_EQ(before.syncs, after.syncs);
 
 	ASSERT_EQ(0, env_convert(env, 10, 1, true));
-	EXPECT_TRUE(device_reads(&env->edu[0], all_iova(10), 10));
+	EXPECT_TRUE(device_reads(&env->edu[0], 10));
 	ASSERT_EQ(0, env_convert(env, 10, 1, false));
-	EXPECT_TRUE(device_reads(&env->edu[0], all_iova(10), 10));
+	EXPECT_TRUE(device_reads(&env->edu[0], 10));
 }
 
 /* Both policies side by side: each follows its own rule. */
@@ -226,7 +222,7 @@ TEST_F(all, M10_M11_C12_follows_memory)
 	memset(rig->has_memory + 20, PAGE_HOLE, 20);
 	env_set_model(env, 32, 8, PAGE_HOLE);
 	expect_all(_metadata, rig);
-	EXPECT_FALSE(device_reads(&env->edu[0], all_iova(25), 25));
+	EXPECT_FALSE(device_reads(&env->edu[0], 25));
 
 	/* The guest touches a private page and a shared one. */
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 25 * GMEM_PAGE_SIZE, GMEM_PAGE_SIZE,
@@ -237,13 +233,13 @@ TEST_F(all, M10_M11_C12_follows_memory)
 	rig->has_memory[35] = PAGE_SHARED;
 	env_set_model(env, 35, 1, PAGE_SHARED);
 	expect_all(_metadata, rig);
-	EXPECT_TRUE(device_reads(&env->edu[0], all_iova(25), 25));
+	EXPECT_TRUE(device_reads(&env->edu[0], 25));
 
 	/* A conversion gives memory to all of its pages that have none. */
 	ASSERT_EQ(0, env_convert(env, 22, 6, false));
 	memset(rig->has_memory + 22, PAGE_SHARED, 6);
 	expect_all(_metadata, rig);
-	EXPECT_TRUE(device_reads(&env->edu[0], all_iova(25), 25));
+	EXPECT_TRUE(device_reads(&env->edu[0], 25));
 }
 
 /* C12: a memslot takes everything with it, and brings it back. */
@@ -256,8 +252,7 @@ TEST_F(all, M10_C12_follows_memslots)
 	ASSERT_EQ(0, gmem_set_slot(env->vm.vm_fd, GMEM_VM_SLOT, 0, 0,
 				   env->vm.gmem_fd, 0, env->vm.mem));
 	EXPECT_EQ(0, walker_count(env->edu[0].bdf, ALL_IOVA, NPAGES));
-	ASSERT_EQ(0, gmem_set_slot(env->vm.vm_fd, GMEM_VM_SLOT, 0, env->vm.size,
-				   env->vm.gmem_fd, 0, env->vm.mem));
+	ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 	expect_all(_metadata, rig);
 
 	gmem_vm_close_gmem(&env->vm);
@@ -280,7 +275,7 @@ TEST_F(all, M10_M3_late_domain)
 	ASSERT_EQ(0, env_attach_late(env, true));
 	EXPECT_STREQ("", walker_check(env->edu[1].bdf, ALL_IOVA, rig->has_memory,
 				      NPAGES, NULL));
-	EXPECT_TRUE(device_reads(&env->edu[1], all_iova(8), 8));
+	EXPECT_TRUE(device_reads(&env->edu[1], 8));
 }
 
 /* U4: the runs of the file, with what is mapped. */
@@ -379,8 +374,7 @@ FIXTURE_SETUP(prot)
 		why = "no " PRETEND " (CONFIG_KVM_GMEM_LISTENER_TEST)";
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(&self->env, NPAGES, true));
-	ASSERT_EQ(0, gmem_vm_fill(&self->env.vm, 0, self->env.vm.size, SEED));
+	ASSERT_EQ(0, env_create_filled(&self->env, NPAGES, true, SEED));
 	self->binding = bind_policy(&self->env, variant->policy, variant->prot,
 				    ALL_IOVA);
 	ASSERT_LE(0, self->binding);
@@ -403,7 +397,7 @@ static void check_access(struct __test_metadata *_metadata, struct env *env,
 	EXPECT_EQ(permissions, walker_permissions(edu->bdf, all_iova(3)));
 	gmem_pattern(page, 3 * GMEM_PAGE_SIZE, SEED);
 	ASSERT_EQ(0, host_write(env_host(env, 3), page, sizeof(page)));
-	EXPECT_EQ(!!(permissions & 1), device_reads(edu, all_iova(3), 3));
+	EXPECT_EQ(!!(permissions & 1), device_reads(edu, 3));
 
 	memset(page, 0x3c, sizeof(page));
 	ASSERT_EQ(0, dma_write(edu, all_iova(3), page));

@@ -13,8 +13,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "lib/dma.h"
@@ -48,7 +46,7 @@ static int break_memory(struct env *env)
 
 static int delete_memslot(struct env *env)
 {
-	return gmem_set_slot(env->vm.vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
+	return gmem_vm_delete_slot(&env->vm);
 }
 
 static int close_file(struct env *env)
@@ -126,9 +124,8 @@ FIXTURE_SETUP(revoke)
 	why = listener_env_missing();
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(env, NPAGES, true));
+	ASSERT_EQ(0, env_create_filled(env, NPAGES, true, SEED));
 	self->rig.edu = &env->edu[0];
-	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
 	ASSERT_EQ(0, listener_open_both(env, self->rig.l));
 	/* Mapped by everybody, and cached by the IOMMU. */
 	ASSERT_STREQ("", env_check(env));
@@ -140,14 +137,6 @@ FIXTURE_TEARDOWN(revoke)
 {
 	listener_close_both(self->rig.l);
 	env_destroy(&self->rig.env);
-}
-
-static bool device_reads(struct edu *edu, size_t page)
-{
-	__u8 buf[GMEM_PAGE_SIZE];
-
-	return !dma_read(edu, env_iova(page), buf) &&
-	       gmem_pattern_matches(buf, page * GMEM_PAGE_SIZE, SEED);
 }
 
 /* What the thread that revokes is told, and what it answers. */
@@ -185,7 +174,7 @@ TEST_F(revoke, C12_C8_N1_N3_M2_device_is_off)
 	struct env *env = &rig->env;
 	int i;
 
-	EXPECT_TRUE(device_reads(rig->edu, variant->first));
+	EXPECT_TRUE(env_device_reads(rig->edu, variant->first, SEED));
 	for (i = 0; i < 2; i++) {
 		listener_forget(rig->l[i]);
 		ASSERT_EQ(0, listener_hold(rig->l[i], HOLD_INVALIDATE));
@@ -203,7 +192,7 @@ TEST_F(revoke, C12_C8_N1_N3_M2_device_is_off)
 		EXPECT_EQ(i ? left : NPAGES,
 			  walker_count(rig->edu->bdf, ENV_IOVA, NPAGES));
 		if (i)
-			EXPECT_FALSE(device_reads(rig->edu, variant->first));
+			EXPECT_FALSE(env_device_reads(rig->edu, variant->first, SEED));
 		ASSERT_EQ(0, listener_let_go(rig->l[i]));
 	}
 	ASSERT_EQ(0, pthread_join(r.thread, NULL));
@@ -216,7 +205,7 @@ TEST_F(revoke, C12_C8_N1_N3_M2_device_is_off)
 	if (env->vm.gmem_fd >= 0)
 		EXPECT_STREQ("", env_check(env));
 	EXPECT_EQ(left, walker_count(rig->edu->bdf, ENV_IOVA, NPAGES));
-	EXPECT_EQ(!!left, device_reads(rig->edu, NEIGHBOUR));
+	EXPECT_EQ(!!left, env_device_reads(rig->edu, NEIGHBOUR, SEED));
 	EXPECT_TRUE(dma_read_faults(rig->edu, env_iova(variant->first)));
 }
 
@@ -235,8 +224,8 @@ TEST_F(revoke, C12_M3_late_device)
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, env_attach_late(env, i));
 		EXPECT_EQ(left, walker_count(env->edu[1].bdf, ENV_IOVA, NPAGES));
-		EXPECT_FALSE(device_reads(&env->edu[1], variant->first));
-		EXPECT_EQ(!!left, device_reads(&env->edu[1], NEIGHBOUR));
+		EXPECT_FALSE(env_device_reads(&env->edu[1], variant->first, SEED));
+		EXPECT_EQ(!!left, env_device_reads(&env->edu[1], NEIGHBOUR, SEED));
 		ASSERT_EQ(0, env_detach_late(env));
 	}
 }

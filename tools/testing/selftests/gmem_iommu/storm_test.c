@@ -796,12 +796,11 @@ TEST_F(flush, M7_C12_one_for_what_nobody_can_refuse)
 	EXPECT_EQ(1, count_flushes(&rig->tracing));
 	expect_block(_metadata, s, 1);
 
-	ASSERT_EQ(0, gmem_set_slot(s->vm.vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL));
+	ASSERT_EQ(0, gmem_vm_delete_slot(&s->vm));
 	EXPECT_EQ(1, count_flushes(&rig->tracing));
 	EXPECT_EQ(0, walker_count(s->edu.bdf, s->iova, file_pages(s)));
 
-	ASSERT_EQ(0, gmem_set_slot(s->vm.vm_fd, GMEM_VM_SLOT, 0, s->vm.size,
-				   s->vm.gmem_fd, 0, s->vm.mem));
+	ASSERT_EQ(0, gmem_vm_create_slot(&s->vm));
 	expect_block(_metadata, s, 1);
 	count_flushes(&rig->tracing);
 	gmem_vm_close_gmem(&s->vm);

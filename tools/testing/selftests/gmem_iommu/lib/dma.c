@@ -351,6 +351,14 @@ int dma_write(struct edu *edu, __u64 iova, const void *buf)
 	return edu_transfer(edu, iova, true);
 }
 
+bool dma_read_matches(struct edu *edu, __u64 iova, __u64 gpa, __u32 seed)
+{
+	__u8 page[GMEM_PAGE_SIZE];
+
+	return !dma_read(edu, iova, page) &&
+	       gmem_pattern_matches(page, gpa, seed);
+}
+
 bool dma_read_faults(struct edu *edu, __u64 iova)
 {
 	char line[128];

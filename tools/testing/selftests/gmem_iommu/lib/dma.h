@@ -68,6 +68,12 @@ int dma_read(struct edu *edu, __u64 iova, void *buf);
 int dma_write(struct edu *edu, __u64 iova, const void *buf);
 
 /*
+ * The device reads the page at @iova, and receives gmem_pattern() of @gpa and
+ * @seed. False if the IOMMU blocked it, and if the page has other contents.
+ */
+bool dma_read_matches(struct edu *edu, __u64 iova, __u64 gpa, __u32 seed);
+
+/*
  * The device tries to read the page at @iova, and the kernel logs a DMAR fault of
  * this device at exactly this address. The log is rate limited
  * (drivers/iommu/intel/dmar.c): this repeats the access until the line comes, for

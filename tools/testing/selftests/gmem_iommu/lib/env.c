@@ -56,14 +56,15 @@ int env_create(struct env *env, size_t npages, bool shared)
 	return edu_attach(&env->edu[0], &env->ioas, env->ioas.id);
 }
 
+int env_create_filled(struct env *env, size_t npages, bool shared, __u32 seed)
+{
+	return env_create(env, npages, shared) ?:
+	       gmem_vm_fill(&env->vm, 0, env->vm.size, seed);
+}
+
 int env_create_bound(struct env *env, size_t npages, __u32 seed)
 {
-	int ret;
-
-	ret = env_create(env, npages, true);
-	if (!ret)
-		ret = gmem_vm_fill(&env->vm, 0, env->vm.size, seed);
-	return ret ?: env_bind(env);
+	return env_create_filled(env, npages, true, seed) ?: env_bind(env);
 }
 
 int env_bind(struct env *env)

@@ -54,6 +54,9 @@ const char *env_missing(int nr_devices);
 int env_create(struct env *env, size_t npages, bool shared);
 int env_bind(struct env *env);
 
+/* The same as env_create(), and the guest fills the file with @seed. */
+int env_create_filled(struct env *env, size_t npages, bool shared, __u32 seed);
+
 /* All of it: the file is shared, filled by the guest with @seed, and bound. */
 int env_create_bound(struct env *env, size_t npages, __u32 seed);
 void env_destroy(struct env *env);
@@ -87,6 +90,12 @@ static inline __u64 env_iova(size_t page)
 static inline void *env_host(struct env *env, size_t page)
 {
 	return env->vm.mem + page * GMEM_PAGE_SIZE;
+}
+
+/* The device reads the page, and gets what gmem_vm_fill() of @seed left there. */
+static inline bool env_device_reads(struct edu *edu, size_t page, __u32 seed)
+{
+	return dma_read_matches(edu, env_iova(page), page * GMEM_PAGE_SIZE, seed);
 }
 
 #endif /* SELFTESTS_GMEM_IOMMU_ENV_H */

@@ -11,10 +11,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "refusal.h"
 #include "harness.h"
 #include "host.h"
 #include "mirror.h"
+#include "refusal.h"
 #include "walker.h"
 
 /* Asked once, not by each of hundreds of tests. */

@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-#include "kselftest_harness.h"
 #include "gmem_vm.h"
+#include "harness.h"
 #include "host.h"
 #include "sweep.h"
 
