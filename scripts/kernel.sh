@@ -53,6 +53,7 @@ fi
 
 lock "$out.lock"
 mkdir -p "$out" "$LOGS"
+whole=; [[ -e $out/.config ]] || whole=yes	# not the rest of a build that was ended
 
 # -- configuration ----------------------------------------------------------
 
@@ -111,7 +112,7 @@ if ! wait $make; then
 	grep -E -B2 -A12 '(error|warning|undefined reference)\b' "$log" >&2 || tail -n 30 "$log" >&2
 	die "$config: the kernel does not build (all of the output: $log)"
 fi
-if [[ $fresh ]]; then objects > "$total_file"; fi
+if [[ $whole ]]; then objects > "$total_file"; fi
 say kernel "$config: built, $(objects) objects, $SECONDS s"
 
 # -- tests: only the programs that the suites name ----------------------------
