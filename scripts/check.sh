@@ -43,8 +43,6 @@ list_own() {
 	local block='/(storm|huge_fail_nth)_' huge='/(huge|storm)_' own=$image/own
 	case $1 in
 	block)
-		echo '# vm: --mem 6G --gigantic 2 --append kunit.enable=1'
-		echo 'vmemmap 60 optimize-vmemmap'
 		grep -E "$block" "$own" ;;
 	huge)
 		echo 'kunit 300 kunit-results'
@@ -57,6 +55,10 @@ list_own() {
 # list NAME[+NAME...]: the tests of these suites.
 list() {
 	local name
+	if [[ $1 == *own_* ]]; then
+		echo '# vm: --mem 6G --gigantic 2 --append kunit.enable=1'
+		echo 'vmemmap 60 optimize-vmemmap'
+	fi
 	for name in ${1//+/ }; do
 		case $name in
 		own)		list_own rest ;;

@@ -11,7 +11,8 @@
  *
  * Everything that turns pages into other folios wants them frozen: with a reference
  * count of zero, so that nobody gains a reference meanwhile. What can fail is
- * hugetlb_loan_prepare_split() alone. Nothing is allocated when a loan is returned.
+ * hugetlb_loan_prepare_split() and hugetlb_loan_prepare_part() alone. Nothing is
+ * allocated when a loan is returned.
  *
  * The life of a loan::
  *
@@ -25,6 +26,11 @@
  *   make_piece |      | freeze
  *   of all     v      |
  *            pieces, frozen --unfreeze--> in the page cache --return of all--> pool
+ *
+ * If the pool saves struct pages (hugetlb vmemmap optimization), they come back when a
+ * loan is split, and go again when it is merged. A split that leaves large pieces can say
+ * so, see struct hugetlb_loan_parts: then these get along with two pages of struct pages
+ * each, until hugetlb_loan_prepare_part() makes one complete.
  *
  * The borrower serializes what is done to one loan. The exceptions are
  * hugetlb_loan_make_piece() and hugetlb_loan_return() of different pages, which can
@@ -41,6 +47,18 @@ struct hugetlb_loan_pool;
 struct mempolicy;
 struct page;
 
+/**
+ * struct hugetlb_loan_parts - Where a split leaves large pieces
+ * @order: Of the parts: a piece has this order or a lower one
+ * @stays_one: Whether the part of that number, from 0, will be one piece
+ * @data: For @stays_one
+ */
+struct hugetlb_loan_parts {
+	unsigned int order;
+	bool (*stays_one)(void *data, unsigned long part);
+	void *data;
+};
+
 struct hugetlb_loan_pool *hugetlb_loan_pool_create(unsigned int page_shift,
 						   unsigned long nr_loans);
 void hugetlb_loan_pool_destroy(struct hugetlb_loan_pool *pool);
@@ -53,8 +71,11 @@ bool hugetlb_loan_is_whole(const struct hugetlb_loan *loan);
 bool hugetlb_loan_page_is_bad(const struct hugetlb_loan *loan,
 			      struct page *page);
 
-int hugetlb_loan_prepare_split(struct hugetlb_loan *loan);
+int hugetlb_loan_prepare_split(struct hugetlb_loan *loan,
+			       const struct hugetlb_loan_parts *parts);
 void hugetlb_loan_cancel_split(struct hugetlb_loan *loan);
+int hugetlb_loan_prepare_part(struct hugetlb_loan *loan, struct page *page);
+void hugetlb_loan_cancel_part(struct hugetlb_loan *loan, struct page *page);
 void hugetlb_loan_split(struct hugetlb_loan *loan);
 struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
 				      struct page *page, unsigned int order,

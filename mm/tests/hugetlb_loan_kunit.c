@@ -133,7 +133,7 @@ static void test_split_uniform(struct kunit *test)
 	loan = borrow(test);
 	write_pages(loan, nr);
 
-	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan), 0);
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, NULL), 0);
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 	hugetlb_loan_split(loan);
 	make_small_pieces(test, loan, 0, nr);
@@ -212,7 +212,7 @@ static void test_cancel(struct kunit *test)
 
 	make_pool(test, TEST_LOANS);
 	loan = borrow(test);
-	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan), 0);
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, NULL), 0);
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 	hugetlb_loan_cancel_split(loan);
 	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
@@ -222,7 +222,8 @@ static void test_cancel(struct kunit *test)
 	expect_counters(test, 0, 0, 0, 0);
 }
 
-static int no_memory(struct hugetlb_loan *loan)
+static int no_memory(struct hugetlb_loan *loan,
+		     const struct hugetlb_loan_parts *parts)
 {
 	return -ENOMEM;
 }
@@ -235,7 +236,7 @@ static void test_prepare_fails(struct kunit *test)
 	make_pool(test, TEST_LOANS);
 	loan = borrow(test);
 	kunit_activate_static_stub(test, hugetlb_loan_restore_vmemmap, no_memory);
-	KUNIT_EXPECT_EQ(test, hugetlb_loan_prepare_split(loan), -ENOMEM);
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_prepare_split(loan, NULL), -ENOMEM);
 	kunit_deactivate_static_stub(test, hugetlb_loan_restore_vmemmap);
 	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
 	KUNIT_EXPECT_TRUE(test, hugetlb_loan_is_whole(loan));

@@ -185,7 +185,7 @@ static inline void give_back(struct hugetlb_loan *loan, struct folio *folio)
 
 static inline void start_split(struct kunit *test, struct hugetlb_loan *loan)
 {
-	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan), 0);
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, NULL), 0);
 	hugetlb_loan_split(loan);
 	KUNIT_EXPECT_FALSE(test, hugetlb_loan_is_whole(loan));
 }

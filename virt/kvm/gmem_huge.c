@@ -282,6 +282,26 @@ static int gmem_prepare_entries(struct gmem_layout *l, void *entry)
 	return 0;
 }
 
+static bool gmem_part_stays_one(void *layout, unsigned long part)
+{
+	struct gmem_layout *l = layout;
+
+	return gmem_block_stays_private(l, l->start + part * GMEM_BLOCK_PAGES);
+}
+
+/* Get what it needs to make the whole loan into what gmem_enter_pieces() enters. */
+static int gmem_prepare_loan(struct gmem_layout *l, struct hugetlb_loan *loan)
+{
+	struct hugetlb_loan_parts parts = {
+		.order = GMEM_BLOCK_ORDER,
+		.stays_one = gmem_part_stays_one,
+		.data = l,
+	};
+
+	return hugetlb_loan_prepare_split(loan, l->order > GMEM_BLOCK_ORDER ?
+						&parts : NULL);
+}
+
 /*
  * Make frozen pages of a split loan into folios, and put these into the page cache in
  * place of the entries that were split for them.
@@ -333,7 +353,7 @@ static int gmem_enter_loan(struct inode *inode, struct hugetlb_loan *loan,
 
 	ret = gmem_prepare_entries(&layout, placeholder);
 	if (!ret)
-		ret = hugetlb_loan_prepare_split(loan);
+		ret = gmem_prepare_loan(&layout, loan);
 	if (ret) {
 		gmem_store_entry(inode, NULL, index, order);
 		return ret;
@@ -506,15 +526,18 @@ static int gmem_refuse_broken(struct inode *inode, struct folio *folio,
 static int gmem_prepare_split(struct gmem_freezer *f, struct folio *folio)
 {
 	struct inode *inode = f->inode;
+	struct hugetlb_loan *loan = gmem_find_loan(inode, folio->index);
 	struct gmem_layout layout;
 	int ret;
 
 	gmem_layout_init(&layout, inode, folio->index, folio_order(folio),
 			 f->runs, f->end);
 	ret = gmem_prepare_entries(&layout, folio);
-	if (ret || !folio_test_hugetlb(folio))
+	if (ret)
 		return ret;
-	return hugetlb_loan_prepare_split(gmem_find_loan(inode, folio->index));
+	if (folio_test_hugetlb(folio))
+		return gmem_prepare_loan(&layout, loan);
+	return hugetlb_loan_prepare_part(loan, &folio->page);
 }
 
 /*
@@ -561,6 +584,7 @@ int gmem_huge_prepare_split(struct gmem_freezer *f)
 void gmem_huge_cancel_split(struct gmem_freezer *f)
 {
 	const struct gmem_run *run;
+	struct hugetlb_loan *loan;
 	struct folio *folio;
 	pgoff_t index;
 
@@ -574,9 +598,11 @@ void gmem_huge_cancel_split(struct gmem_freezer *f)
 				continue;
 			gmem_store_entry(f->inode, folio, folio->index,
 					 folio_order(folio));
+			loan = gmem_find_loan(f->inode, folio->index);
 			if (folio_test_hugetlb(folio))
-				hugetlb_loan_cancel_split(gmem_find_loan(f->inode,
-									 folio->index));
+				hugetlb_loan_cancel_split(loan);
+			else
+				hugetlb_loan_cancel_part(loan, &folio->page);
 			folio_ref_unfreeze(folio, folio_nr_pages(folio));
 			cond_resched();
 		}

@@ -128,7 +128,7 @@ static void bench_split(void)
 	optimize_vmemmap(false);
 	claim("split for one page, against a uniform split", measure_split(),
 	      1.0 / 100);
-	/* Either split makes 4095 pages of struct pages first. */
+	/* A uniform split makes 4095 pages of struct pages first, the other 1029. */
 	optimize_vmemmap(true);
 	ksft_print_msg("split for one page, against a uniform split: %.3g times\n",
 		       measure_split());

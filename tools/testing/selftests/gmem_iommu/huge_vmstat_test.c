@@ -2,9 +2,10 @@
 /*
  * H5, H6, H7: what the kernel counts of the memory of a file of huge pages: the
  * memory itself, which is hugetlb's in every step and never the page cache's, and its
- * struct pages. If the vmemmap of the pool is optimized, a huge page in pieces has
- * all of its struct pages, and one that is whole, or in the pool, has saved them
- * again, to the page.
+ * struct pages. If the vmemmap of the pool is optimized, a 2 MiB page in pieces has
+ * all of its struct pages. Of 1 GiB in pieces a block of 2 MiB that is one has two pages
+ * of them, and all only if it is in pieces itself. What is whole, or in the pool, has
+ * saved them again, to the page.
  *
  * Pages of 1 GiB are of the kind that vm.hugetlb_optimize_vmemmap said when they came
  * into the pool.
@@ -24,6 +25,10 @@
 #define SHARED		KVM_GMEM_TARGET_SHARED
 #define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define PAGE		5UL
+#define BLOCK		(SIZE_2M / GMEM_PAGE_SIZE)
+/* Pages of the struct pages of 2 MiB, and of those that are one folio of 1 GiB. */
+#define BLOCK_MEMMAP	8
+#define WHOLE_BLOCK_MEMMAP	2
 #define NR_ROUNDS	50
 
 struct counters {
@@ -111,8 +116,24 @@ FIXTURE_SETUP(vmstat)
 	read_counters(_metadata, &self->alive);
 }
 
-/* @used: huge pages of the file; @split: those that are in pieces. */
+/* What huge pages have more of struct pages than whole ones, if they have saved any. */
+static long long memmap_of_pieces(size_t page_size, long nr, long nr_blocks)
+{
+	const long long blocks = page_size / SIZE_2M;
+
+	return nr * (blocks * WHOLE_BLOCK_MEMMAP - 1) +
+	       nr_blocks * (BLOCK_MEMMAP - WHOLE_BLOCK_MEMMAP);
+}
+
+/* @used: huge pages of the file; @split: those that are in pieces, in one block each. */
 #define EXPECT_COUNTERS(_used, _split) do {				\
+	const long in_pieces = (_split);				\
+									\
+	EXPECT_BLOCKS(_used, in_pieces, in_pieces);			\
+} while (0)
+
+/* @blocks: blocks in pieces, of all of those huge pages. */
+#define EXPECT_BLOCKS(_used, _split, _blocks) do {			\
 	const long used = (_used), split = (_split);			\
 	const struct counters *base = self->vm.gmem_fd < 0 ?		\
 				      &self->before : &self->alive;	\
@@ -120,7 +141,9 @@ FIXTURE_SETUP(vmstat)
 									\
 	read_counters(_metadata, &now);					\
 	EXPECT_EQ(base->file_pages, now.file_pages);			\
-	EXPECT_EQ(base->memmap + split * self->saved, now.memmap);	\
+	EXPECT_EQ(base->memmap + (self->saved ?				\
+		  memmap_of_pieces(variant->page_size, split, (_blocks)) : 0), \
+		  now.memmap);						\
 	EXPECT_EQ(base->hugetlb + used *				\
 		  (long)(variant->page_size / GMEM_PAGE_SIZE), now.hugetlb); \
 } while (0)
@@ -168,6 +191,16 @@ TEST_F(vmstat, H5_H6_split_and_merge)
 	ASSERT_EQ(0, convert(vm, PAGE, 1, PRIVATE));
 	EXPECT_COUNTERS(2, 1);
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(16), SEED));
+
+	/* Blocks of the page that is in pieces come and go. */
+	if (huge > BLOCK) {
+		ASSERT_EQ(0, convert(vm, huge + 3 * BLOCK, BLOCK + 1, SHARED));
+		EXPECT_BLOCKS(2, 1, 3);
+		ASSERT_EQ(0, convert(vm, huge + 3 * BLOCK, BLOCK, PRIVATE));
+		EXPECT_BLOCKS(2, 1, 2);
+		ASSERT_EQ(0, convert(vm, huge + 4 * BLOCK, 1, PRIVATE));
+		EXPECT_BLOCKS(2, 1, 1);
+	}
 
 	/* The hole is of pieces. */
 	ASSERT_EQ(0, gmem_punch_hole(vm->gmem_fd, variant->page_size,
