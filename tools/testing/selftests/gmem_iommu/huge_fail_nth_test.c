@@ -168,6 +168,38 @@ FIXTURE_TEARDOWN(gigantic)
 	EXPECT_EQ(0, rig_destroy(&self->rig));
 }
 
+/*
+ * The same, of a pool that saves struct pages: a split needs some of them again, blocks
+ * that are in pieces more than others.
+ */
+FIXTURE(saved)
+{
+	struct rig rig;
+};
+
+FIXTURE_SETUP(saved)
+{
+	const struct rig_config config = {
+		.size = SIZE_1G,
+		.huge_size = SIZE_1G,
+		.no_guest = true,
+		.nr_bindings = 1,
+		.domain = true,
+	};
+
+	if (!getenv("GMEM_IOMMU_LONG"))
+		SKIP(return, "takes long (GMEM_IOMMU_LONG)");
+	if (hugepool_is_optimized() <= 0)
+		SKIP(return, "needs vm.hugetlb_optimize_vmemmap");
+	setup_rig(_metadata, &self->rig, &config, PRIVATE);
+}
+
+FIXTURE_TEARDOWN(saved)
+{
+	sweep_check_contents(_metadata, &self->rig);
+	EXPECT_EQ(0, rig_destroy(&self->rig));
+}
+
 /* An ordinary file, with memory that one large leaf can map. */
 FIXTURE(block)
 {
@@ -345,6 +377,44 @@ TEST_F_TIMEOUT(gigantic, C1_C2_C4_H4_H5_M4_M6_split_or_cut, 300)
 		sweep(_metadata, &self->rig, &split);
 	else
 		sweep_cut(_metadata, &self->rig);
+}
+
+TEST_F_TIMEOUT(saved, C1_C2_H4_H5_split, 1800)
+{
+	const struct sweep_call call = {
+		.run = run_split,
+		.undo = undo_split,
+		.min = 2 * 512 - 1 + 6,
+		.leaves_nothing = true,
+	};
+
+	sweep(_metadata, &self->rig, &call);
+}
+
+/* The huge page is in pieces, and two of its blocks become so. */
+static int run_blocks(struct rig *rig)
+{
+	const struct kvm_gmem_range ranges[] = {
+		{ .offset = PAGES(middle(rig)), .size = PAGES(3), .target = SHARED },
+		{ .offset = PAGES(rig_npages(rig) - 4), .size = PAGES(4), .target = SHARED },
+	};
+	__u64 offset;
+
+	return gmem_convert_vec(rig->vm.gmem_fd, ranges, ARRAY_SIZE(ranges), &offset);
+}
+
+static void undo_blocks(struct rig *rig)
+{
+	convert(rig, middle(rig), 3, PRIVATE);
+	convert(rig, rig_npages(rig) - 4, 4, PRIVATE);
+}
+
+TEST_F_TIMEOUT(saved, C1_C2_C4_H4_H5_split_blocks, 600)
+{
+	const struct sweep_call call = { run_blocks, undo_blocks, 2 * 6 };
+
+	ASSERT_EQ(0, convert(&self->rig, PAGE, 1, SHARED));
+	sweep(_metadata, &self->rig, &call);
 }
 
 /* -- memory ---------------------------------------------------------------- */

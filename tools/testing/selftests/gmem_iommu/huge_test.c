@@ -93,8 +93,6 @@ FIXTURE_SETUP(huge)
 
 FIXTURE_TEARDOWN(huge)
 {
-	if (!self->size)
-		return;
 	gmem_vm_destroy(&self->vm);
 	ASSERT_POOL(0, 0);
 }
