@@ -116,7 +116,8 @@ static DEFINE_XARRAY(hugetlb_loans);
 /*
  * Which struct pages a part of a split loan shares, and whatever is written to those
  * that may be shared. memory_failure() comes at any time. Nobody allocates under it, so
- * that pieces can be made where nothing is allowed to fail.
+ * that pieces can be made where nothing is allowed to fail. Inside of the borrower's
+ * locks and of mf_mutex, outside of hugetlb_lock.
  */
 static struct mutex loan_vmemmap_mutexes[16];
 
@@ -500,6 +501,8 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_prepare_part, "kvm");
 /* Under the mutex: a part that is one frozen piece does with less struct pages. */
 static void loan_share_part(struct hugetlb_loan *loan, struct page *page)
 {
+	lockdep_assert_held(loan_mutex(loan));
+
 	/* They would share PG_hwpoison. */
 	if (!loan->keep_complete && !loan->split_bad)
 		hugetlb_vmemmap_share_part(page, loan->shared_order);
@@ -526,9 +529,11 @@ void hugetlb_loan_cancel_part(struct hugetlb_loan *loan, struct page *page)
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_cancel_part, "kvm");
 
 /* Under the mutex: a split loan that may have parts which share struct pages. */
-static struct hugetlb_loan *loan_find_shared(const struct hstate *h, unsigned long pfn)
+static struct hugetlb_loan *loan_find_shared(struct hstate *h, unsigned long pfn)
 {
 	struct hugetlb_loan *loan = xa_load(&hugetlb_loans, pfn);
+
+	lockdep_assert_held(loan_vmemmap_mutex(h, pfn));
 
 	if (!loan || loan->split.h != h || loan->whole || !loan->shared_order)
 		return NULL;

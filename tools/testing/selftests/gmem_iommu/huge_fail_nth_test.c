@@ -131,6 +131,14 @@ FIXTURE_TEARDOWN(rig)
  * and merge it takes long, so that the guest does not map it: then what is refused
  * before the split leaves nothing behind.
  */
+static const struct rig_config gigantic_config = {
+	.size = SIZE_1G,
+	.huge_size = SIZE_1G,
+	.no_guest = true,
+	.nr_bindings = 1,
+	.domain = true,
+};
+
 FIXTURE(gigantic)
 {
 	struct rig rig;
@@ -146,20 +154,12 @@ FIXTURE_VARIANT_ADD(gigantic, pieces) { SHARED };
 
 FIXTURE_SETUP(gigantic)
 {
-	const struct rig_config config = {
-		.size = SIZE_1G,
-		.huge_size = SIZE_1G,
-		.no_guest = true,
-		.nr_bindings = 1,
-		.domain = true,
-	};
-
 	if (variant->target == SHARED && !getenv("GMEM_IOMMU_LONG"))
 		SKIP(return, "takes long (GMEM_IOMMU_LONG)");
 	/* A split then allocates 4095 pages for struct pages, one by one. */
 	if (hugepool_is_optimized() > 0)
 		SKIP(return, "takes too long with vm.hugetlb_optimize_vmemmap");
-	setup_rig(_metadata, &self->rig, &config, variant->target);
+	setup_rig(_metadata, &self->rig, &gigantic_config, variant->target);
 }
 
 FIXTURE_TEARDOWN(gigantic)
@@ -179,19 +179,11 @@ FIXTURE(saved)
 
 FIXTURE_SETUP(saved)
 {
-	const struct rig_config config = {
-		.size = SIZE_1G,
-		.huge_size = SIZE_1G,
-		.no_guest = true,
-		.nr_bindings = 1,
-		.domain = true,
-	};
-
 	if (!getenv("GMEM_IOMMU_LONG"))
 		SKIP(return, "takes long (GMEM_IOMMU_LONG)");
 	if (hugepool_is_optimized() <= 0)
 		SKIP(return, "needs vm.hugetlb_optimize_vmemmap");
-	setup_rig(_metadata, &self->rig, &config, PRIVATE);
+	setup_rig(_metadata, &self->rig, &gigantic_config, PRIVATE);
 }
 
 FIXTURE_TEARDOWN(saved)
