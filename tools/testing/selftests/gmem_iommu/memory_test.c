@@ -3,6 +3,8 @@
  * M8, U6: what a binding costs, and who pays. A memory cgroup of its own tells: its
  * "kernel" counter has slab and page tables, its "sec_pagetables" the latter.
  */
+#include <errno.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "lib/cgroup.h"
@@ -31,10 +33,22 @@ static long long charged(const char *kind)
 	return cgroup_get_key("memory.stat", kind);
 }
 
-/* Small changes reach the counters with a delay of some seconds. */
-static void settle(void)
+/*
+ * The counters have what happened before the last 64 changes of each CPU, or
+ * before two seconds (MEMCG_CHARGE_BATCH, FLUSH_TIME of mm/memcontrol.c), so make
+ * changes. RCU frees objects after a moment, before that.
+ */
+static int settle(void)
 {
-	sleep(6);
+	const size_t size = 64UL * GMEM_PAGE_SIZE * sysconf(_SC_NPROCESSORS_CONF);
+	void *mem;
+
+	usleep(200 * 1000);
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (mem == MAP_FAILED)
+		return -errno;
+	return munmap(mem, size) ? -errno : 0;
 }
 
 /* Without the page tables of IOMMUs. */
@@ -114,7 +128,7 @@ TEST_F(memory, M8_U6_one_binding)
 	int binding;
 
 	ASSERT_EQ(0, gmem_allocate(self->gmem_fd, 0, SIZE));
-	settle();
+	ASSERT_EQ(0, settle());
 	file = charged("file");
 	EXPECT_LE(SIZE, file);
 	objects = charged_objects();
@@ -122,7 +136,7 @@ TEST_F(memory, M8_U6_one_binding)
 
 	binding = mirror_bind(self->gmem_fd, &self->ioas, 0, SIZE, IOVA);
 	ASSERT_LE(0, binding);
-	settle();
+	ASSERT_EQ(0, settle());
 	TH_LOG("objects %lld, tables %lld", charged_objects() - objects,
 	       charged("sec_pagetables") - tables);
 	EXPECT_GT(LIMIT, charged_objects() - objects);
@@ -131,13 +145,13 @@ TEST_F(memory, M8_U6_one_binding)
 	EXPECT_EQ(file, charged("file"));
 
 	ASSERT_EQ(0, convert_every_second(self->gmem_fd));
-	settle();
+	ASSERT_EQ(0, settle());
 	TH_LOG("every second page: objects %lld", charged_objects() - objects);
 	EXPECT_GT(LIMIT, charged_objects() - objects);
 	EXPECT_EQ(file, charged("file"));
 
 	close(binding);
-	settle();
+	ASSERT_EQ(0, settle());
 	EXPECT_EQ(file, charged("file"));
 	EXPECT_GT(TABLES, charged("sec_pagetables") - tables);
 }
@@ -148,7 +162,7 @@ TEST_F(memory, U6_bindings_are_charged)
 	int bindings[NR_BINDINGS], i;
 	long long objects;
 
-	settle();
+	ASSERT_EQ(0, settle());
 	objects = charged_objects();
 	for (i = 0; i < NR_BINDINGS; i++) {
 		bindings[i] = mirror_bind(self->gmem_fd, &self->ioas,
@@ -156,7 +170,7 @@ TEST_F(memory, U6_bindings_are_charged)
 					  IOVA + i * GMEM_PAGE_SIZE);
 		ASSERT_LE(0, bindings[i]);
 	}
-	settle();
+	ASSERT_EQ(0, settle());
 	/* A binding, an ext object, pages, an area, a track: 256 bytes is little. */
 	EXPECT_LT(NR_BINDINGS * 256, charged_objects() - objects);
 	for (i = 0; i < NR_BINDINGS; i++)

@@ -243,6 +243,7 @@ static bool wait_for_fault(long before)
  * @victim: The page that it leaves alone, counted from the start of the block
  * @out: Where it copies from, a chunk for each page
  * @in: Where it copies to
+ * @pause_us: Time between rounds; leaves processors to others
  * @stop: End it
  * @rounds: How many times all pages were written and read
  * @wrong: Chunks that did not arrive
@@ -255,6 +256,7 @@ struct storm {
 	size_t victim;
 	__u8 *out;
 	__u8 *in;
+	unsigned int pause_us;
 	bool stop;
 	unsigned long rounds;
 	unsigned long wrong;
@@ -352,6 +354,8 @@ static void *run_storm(void *arg)
 	do {
 		storm->ret = storm_round(storm);
 		storm->rounds++;
+		if (storm->pause_us)
+			usleep(storm->pause_us);
 	} while (!storm->ret &&
 		 !__atomic_load_n(&storm->stop, __ATOMIC_RELAXED));
 	return NULL;
@@ -508,6 +512,8 @@ TEST_F_TIMEOUT(storm, M4_N3_private_page_faults_in_the_storm, 900)
 	memset(secret, 0x77, sizeof(secret));
 	ASSERT_EQ(0, host_write(s->vm.mem + page * GMEM_PAGE_SIZE, secret,
 				sizeof(secret)));
+	/* Here it is in the background of transfers that take 0.1 s. */
+	self->storm.pause_us = 20 * 1000;
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_storm, &self->storm));
 	for (i = 0; i < NR_FAULTS; i++) {
 		ASSERT_EQ(0, dma_read(&s->edu, file_iova(s, page), buf));

@@ -34,7 +34,7 @@
 
 /* One transfer takes 100 ms of the emulator's time. */
 #define EDU_TIMEOUT_US	10000000
-#define EDU_POLL_US	1000
+#define EDU_POLL_US	5000
 
 /* One interval of the kernel's rate limit is 5 s. */
 #define FAULT_TRIES	12

@@ -41,7 +41,11 @@ static void sigbus_handler(int sig)
 
 static void install_sigbus_handler(void)
 {
-	struct sigaction sa = { .sa_handler = sigbus_handler };
+	/* The handler leaves by siglongjmp(), which restores no signal mask. */
+	struct sigaction sa = {
+		.sa_handler = sigbus_handler,
+		.sa_flags = SA_NODEFER,
+	};
 
 	sigaction(SIGBUS, &sa, NULL);
 }
@@ -58,8 +62,7 @@ static int guarded_copy(void *dst, const void *src, size_t size)
 
 	pthread_once(&sigbus_once, install_sigbus_handler);
 
-	/* With the signal mask: SIGBUS is blocked inside the handler. */
-	if (sigsetjmp(guard.env, 1)) {
+	if (sigsetjmp(guard.env, 0)) {
 		sigbus_guard = NULL;
 		return -EFAULT;
 	}
@@ -86,6 +89,17 @@ bool host_faults(const void *addr)
 	char byte;
 
 	return host_read(&byte, addr, 1) != 0;
+}
+
+ssize_t host_read_up_to_fault(void *dst, const void *src, size_t size)
+{
+	struct iovec to = { .iov_base = dst, .iov_len = size };
+	struct iovec from = { .iov_base = (void *)src, .iov_len = size };
+	ssize_t n = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+
+	if (n >= 0)
+		return n;
+	return errno == EFAULT ? 0 : -errno;
 }
 
 int host_pin(void *addr, size_t size)

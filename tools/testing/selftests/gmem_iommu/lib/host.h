@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include <linux/types.h>
 
@@ -18,6 +19,12 @@
 int host_read(void *dst, const void *src, size_t size);
 int host_write(void *dst, const void *src, size_t size);
 bool host_faults(const void *addr);	/* reading one byte raises SIGBUS */
+
+/*
+ * The kernel reads in place of this process, so nothing raises a signal: bytes
+ * up to the first page that faults, or -errno.
+ */
+ssize_t host_read_up_to_fault(void *dst, const void *src, size_t size);
 
 /*
  * Pin pages with FOLL_LONGTERM | FOLL_WRITE, as VFIO does, through CONFIG_GUP_TEST.

@@ -14,6 +14,8 @@
 #include "state.h"
 #include "walker.h"
 
+#define READ_AT_ONCE	64	/* pages */
+
 /* FNV-1a by words, never 0. */
 static __u64 hash_page(const __u64 *words)
 {
@@ -38,46 +40,57 @@ __u64 mirror_generation(int binding)
 	       query.generation;
 }
 
-static void read_page(struct gmem_state *state, size_t i, const __u8 *page)
+/* The pages @first to @first + @npages - 1 of @state, which are at @mem. */
+static const char *read_pages(struct gmem_state *state, size_t first,
+			      const __u8 *mem, size_t npages)
 {
-	__u64 words[GMEM_PAGE_SIZE / sizeof(__u64)];
+	static __thread __u64 buf[READ_AT_ONCE][GMEM_PAGE_SIZE / sizeof(__u64)];
+	const size_t end = first + npages;
+	ssize_t size, i;
 
-	if (host_read(words, page, sizeof(words))) {
-		state->page[i] = PAGE_PRIVATE;
-		return;
+	while (first < end) {
+		npages = end - first < READ_AT_ONCE ? end - first : READ_AT_ONCE;
+		size = host_read_up_to_fault(buf, mem, npages * GMEM_PAGE_SIZE);
+		if (size < 0)
+			return "the host cannot read at all";
+		for (i = 0; i < size / (ssize_t)GMEM_PAGE_SIZE; i++) {
+			state->page[first] = PAGE_SHARED;
+			state->hash[first++] = hash_page(buf[i]);
+		}
+		if (!i)
+			state->page[first++] = PAGE_PRIVATE;
+		mem += (i ?: 1) * GMEM_PAGE_SIZE;
 	}
-	state->page[i] = PAGE_SHARED;
-	state->hash[i] = hash_page(words);
+	return "";
 }
 
 const char *gmem_state_read_some(struct gmem_state *state, const __u8 *mem,
 				 const size_t *pages, size_t npages)
 {
+	const char *why = "";
 	size_t i;
 
 	memset(state, 0, sizeof(*state));
 	if (npages > GMEM_STATE_MAX_PAGES)
 		return "too many pages for struct gmem_state";
 	state->npages = npages;
-	for (i = 0; i < npages; i++)
-		read_page(state, i, mem + pages[i] * GMEM_PAGE_SIZE);
-	return "";
+	for (i = 0; i < npages && !*why; i++)
+		why = read_pages(state, i, mem + pages[i] * GMEM_PAGE_SIZE, 1);
+	return why;
 }
 
 const char *gmem_state_read(struct gmem_state *state, int binding,
 			    const __u8 *mem, size_t npages)
 {
-	size_t i;
+	const char *why;
 
 	memset(state, 0, sizeof(*state));
 	if (npages > GMEM_STATE_MAX_PAGES)
 		return "the file is too big for struct gmem_state";
 	state->npages = npages;
-	for (i = 0; i < npages; i++)
-		read_page(state, i, mem + i * GMEM_PAGE_SIZE);
-
-	if (binding < 0)
-		return "";
+	why = read_pages(state, 0, mem, npages);
+	if (*why || binding < 0)
+		return why;
 	state->generation = mirror_generation(binding);
 	return mirror_check_runs(binding, 0, state->page, npages);
 }
