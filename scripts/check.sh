@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make check: builds the debug image and runs every suite on it, two VMs at a time.
+# make check: builds the debug image and runs every suite on it, three VMs at a time, as each waits
+# for its devices much of the time.
 #
 # usage: check.sh [SUITE...]	without arguments: all that make check runs; A+B: both in one VM
 
@@ -11,10 +12,15 @@ source "$(dirname "$0")/lib.sh"
 "$TOP/scripts/deps.sh"
 suites=("$@")
 (( $# )) || suites=(own_block+upstream+own_huge own+iommufd generic_pt host boot)
-image=$("$TOP/scripts/image.sh" debug)
-export GMEM_IOMMU_IMAGE=$image	# for suites of the host
-if [[ " ${suites[*]} " == *" generic_pt "* ]]; then kunit=$("$TOP/scripts/image.sh" kunit); fi
-if [[ " ${suites[*]} " == *" scale"* ]]; then release=$("$TOP/scripts/image.sh" release); fi
+configs=(debug)
+if [[ " ${suites[*]} " == *" generic_pt "* ]]; then configs+=(kunit); fi
+if [[ " ${suites[*]} " == *" scale"* ]]; then configs+=(release); fi
+images=$("$TOP/scripts/image.sh" "${configs[@]}")
+declare -A image
+for config in "${configs[@]}"; do
+	read -r image["$config"]
+done <<< "$images"
+export GMEM_IOMMU_IMAGE=${image[debug]}	# for suites of the host
 
 # One upstream test takes 20 seconds and more on each format; make check-all runs it.
 kunit_filter='kunit.enable=1 kunit.filter=speed>slow'
@@ -40,7 +46,7 @@ on_host() {
 # list_own block|huge|rest: our own kselftests, which are found by their Makefile. Those about huge
 # pages need a large VM, and those that look for a block of memory one that is new.
 list_own() {
-	local block='/(storm|huge_fail_nth)_' huge='/(huge|storm)_' own=$image/own
+	local block='/(storm|huge_fail_nth)_' huge='/(huge|storm)_' own=${image[debug]}/own
 	case $1 in
 	block)
 		grep -E "$block" "$own" ;;
@@ -76,9 +82,9 @@ run() {
 	vm=("$TOP/scripts/vm.sh" --name "$1" --suite "$file")
 	case $1 in
 	host)		on_host "$file" ;;
-	generic_pt)	exec "${vm[@]}" --image "$kunit" --append "$kunit_filter" ;;
-	scale*)		exec "${vm[@]}" --image "$release" ;;
-	*)		exec "${vm[@]}" --image "$image" ;;
+	generic_pt)	exec "${vm[@]}" --image "${image[kunit]}" --append "$kunit_filter" ;;
+	scale*)		exec "${vm[@]}" --image "${image[release]}" ;;
+	*)		exec "${vm[@]}" --image "${image[debug]}" ;;
 	esac
 }
 
@@ -87,7 +93,7 @@ trap 'jobs -p | xargs -r kill 2> /dev/null || true' EXIT
 trap 'exit 130' INT TERM
 for suite in "${suites[@]}"; do
 	runs+=("$LOGS/$suite")
-	if (( ++busy > 2 )); then wait -n || true; fi
+	if (( ++busy > 3 )); then wait -n || true; fi
 	run "$suite" &
 done
 while wait -n 2> /dev/null || (( $? != 127 )); do :; done

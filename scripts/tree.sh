@@ -54,16 +54,21 @@ for patch in "${patches[@]}"; do
 			die "$name does not apply to $SERIES.$version and the patches before it"
 	fi
 	sed -n 's/^New-file: *//p' "$tmp/body" > "$tmp/files"
-	while read -r file; do
+	mapfile -t files < "$tmp/files"
+	modes=()
+	for file in "${files[@]}"; do
 		[[ -f $TOP/$file ]] || die "$name: New-file: $file: not in this repository"
 		! grep -qxF "$file" "$tmp/listed" || die "$name: $file is already in an earlier patch"
-		! tree_git cat-file -e "pristine:$file" 2> /dev/null ||
-			die "$name: $file exists in the kernel: change it by a diff"
-		mode=100644
-		if [[ -x $TOP/$file ]]; then mode=100755; fi
-		tree_git update-index --add --cacheinfo \
-			"$mode,$(tree_git hash-object -w --no-filters "$TOP/$file"),$file"
-	done < "$tmp/files"
+		if [[ -x $TOP/$file ]]; then modes+=(100755); else modes+=(100644); fi
+	done
+	if (( ${#files[@]} )); then
+		old=$(tree_git ls-tree -r --name-only pristine -- "${files[@]}")
+		[[ -z $old ]] || die "$name: $old exists in the kernel: change it by a diff"
+		printf '%s\n' "${files[@]/#/"$TOP/"}" |
+			tree_git hash-object -w --no-filters --stdin-paths > "$tmp/objects"
+		paste -d ' \t' <(printf '%s\n' "${modes[@]}") "$tmp/objects" "$tmp/files" |
+			tree_git update-index --add --index-info
+	fi
 	cat "$tmp/files" >> "$tmp/listed"
 
 	{ field Subject; echo; grep -v '^New-file:' "$tmp/body"; } | git stripspace > "$tmp/message"
