@@ -13,13 +13,12 @@
  * - A whole loan is on the hstate's hugepage_activelist, a split one is on
  *   hugetlb_split_pages, both under hugetlb_lock. The latter exists for cgroups that
  *   go away: they move their charges to their parents.
- * - The struct pages of a split loan are complete, but for those of parts of
- *   &hugetlb_loan.shared_order: as long as such a part is one piece, most of its
- *   struct pages may be one and the same, see hugetlb_vmemmap_restore_parts().
  * - &hugetlb_loan.pages_out is the number of pages of a split loan that have not
  *   come home. Who brings the last one owns the loan, and nobody has a reference to
  *   any of its pages.
  * - A loan is in hugetlb_loans from allocation to its end.
+ *
+ * Which struct pages it has is the idea of hugetlb_loan_vmemmap.c.
  *
  * A piece comes home from any context, but a huge page goes to the pool in process
  * context only: its struct pages are initialized one by one, its vmemmap may be
@@ -28,12 +27,8 @@
  * Bad pages: memory_failure() notes those of a whole loan in the hugetlb folio, as
  * for every hugetlb folio; the split hands them over to PG_hwpoison of the page
  * itself. A huge page that has one when it comes home is taken out of the pool. Its
- * other pages go to the buddy allocator, and only the bad one is lost. Where struct
- * pages are shared PG_hwpoison of one is that of others, too. So memory_failure() has
- * the part made complete before, and only if there is no memory for that more pages
- * are lost than one.
+ * other pages go to the buddy allocator, and only the bad one is lost.
  */
-#include <kunit/static_stub.h>
 #include <linux/bits.h>
 #include <linux/cleanup.h>
 #include <linux/export.h>
@@ -55,6 +50,7 @@
 #include <linux/xarray.h>
 
 #include "hugetlb_internal.h"
+#include "hugetlb_loan.h"
 #include "hugetlb_vmemmap.h"
 #include "internal.h"
 #include "page_alloc.h"
@@ -69,79 +65,9 @@ struct hugetlb_loan_pool {
 	struct hugepage_subpool *spool;
 };
 
-/**
- * struct hugetlb_loan - A huge page with its borrower
- * @split: What the pool has to find while the loan is split
- * @page: First page
- * @spool: Reservation that the loan counts in
- * @whole: It is a hugetlb folio. Changes under hugetlb_lock.
- * @optimized: The vmemmap was optimized when the page was borrowed
- * @shared_order: If the vmemmap is restored in parts: their order; else 0
- * @keep_complete: Parts that are complete stay so
- * @merged_bad: Some page went bad in the very moment of the last merge. Then it is
- *	not on the folio's list of bad pages, but has PG_hwpoison itself
- * @first_bad: And that is the first page, where PG_hwpoison means all of the folio
- * @split_bad: There was a bad page when the loan was split
- * @hpage_flags: While split: flags of the hugetlb folio
- * @memcg_data: While split: of the hugetlb folio
- * @pages_out: While split: pages that have not come home
- * @work: Brings the huge page back if the last page came home in any context
- * @rcu: To free it
- */
-struct hugetlb_loan {
-	struct hugetlb_split_page split;
-	struct page *page;
-	struct hugepage_subpool *spool;
-	bool whole;
-	bool optimized;
-	unsigned int shared_order;
-	bool keep_complete;
-	bool merged_bad;
-	bool first_bad;
-	bool split_bad;
-	void *hpage_flags;
-#ifdef CONFIG_MEMCG
-	unsigned long memcg_data;
-#endif
-	atomic_long_t pages_out;
-	struct work_struct work;
-	struct rcu_head rcu;
-};
-
 LIST_HEAD(hugetlb_split_pages);
 
-/* All loans by the PFN of their first page. */
-static DEFINE_XARRAY(hugetlb_loans);
-
-/*
- * Which struct pages a part of a split loan shares, and whatever is written to those
- * that may be shared. memory_failure() comes at any time. Nobody allocates under it, so
- * that pieces can be made where nothing is allowed to fail. Inside of the borrower's
- * locks and of mf_mutex, outside of hugetlb_lock.
- */
-static struct mutex loan_vmemmap_mutexes[16];
-
-static int __init loan_init(void)
-{
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(loan_vmemmap_mutexes); i++)
-		mutex_init(&loan_vmemmap_mutexes[i]);
-	return 0;
-}
-core_initcall(loan_init);
-
-/* Of the loan of @h whose first page has this PFN. */
-static struct mutex *loan_vmemmap_mutex(struct hstate *h, unsigned long pfn)
-{
-	return &loan_vmemmap_mutexes[(pfn >> huge_page_order(h)) %
-				     ARRAY_SIZE(loan_vmemmap_mutexes)];
-}
-
-static struct mutex *loan_mutex(const struct hugetlb_loan *loan)
-{
-	return loan_vmemmap_mutex(loan->split.h, page_to_pfn(loan->page));
-}
+DEFINE_XARRAY(hugetlb_loans);
 
 /* Is the page part of a loan? Any context; the answer may be outdated at once. */
 bool hugetlb_pfn_is_lent(unsigned long pfn)
@@ -350,84 +276,6 @@ static bool loan_has_bad_page(const struct page *page, unsigned int order)
 	return flags & __PG_HWPOISON;
 }
 
-/* The vmemmap of a whole, frozen loan gets as complete as its parts need it. */
-int hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan,
-				 const struct hugetlb_loan_parts *parts)
-{
-	struct folio *folio = hugetlb_loan_folio(loan);
-	struct hstate *h = loan->split.h;
-	int ret;
-
-	KUNIT_STATIC_STUB_REDIRECT(hugetlb_loan_restore_vmemmap, loan, parts);
-
-	if (!parts || folio_test_hwpoison(folio) ||
-	    !folio_test_hugetlb_vmemmap_optimized(folio))
-		return hugetlb_vmemmap_restore_folio(h, folio);
-
-	ret = hugetlb_vmemmap_restore_parts(h, folio, parts->order,
-					    parts->stays_one, parts->data);
-	if (ret)
-		return ret;
-	loan->shared_order = parts->order;
-	loan->keep_complete = false;
-	return 0;
-}
-
-/* A part gets complete. */
-static int loan_restore_part(struct hugetlb_loan *loan, struct page *page)
-{
-	const unsigned int order = loan->shared_order;
-	LIST_HEAD(pages);
-
-	if (hugetlb_vmemmap_part_pages(page, order) == BIT(order))
-		return 0;
-	if (hugetlb_vmemmap_alloc_part(page, order, &pages))
-		return -ENOMEM;
-	scoped_guard(mutex, loan_mutex(loan))
-		hugetlb_vmemmap_restore_part(page, order, &pages);
-	hugetlb_vmemmap_free_pages(&pages);
-	return 0;
-}
-
-static int loan_restore_parts(struct hugetlb_loan *loan)
-{
-	unsigned long i, nr_pages = pages_per_huge_page(loan->split.h);
-	int ret;
-
-	for (i = 0; i < nr_pages; i += BIT(loan->shared_order)) {
-		ret = loan_restore_part(loan, loan->page + i);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-/*
- * The vmemmap of a whole, frozen loan is optimized if it was so before, and it is not
- * restored in parts any more, in any case. No loss if there is no memory for it.
- */
-static void loan_optimize_vmemmap(struct hugetlb_loan *loan)
-{
-	struct folio *folio = hugetlb_loan_folio(loan);
-	struct hstate *h = loan->split.h;
-
-	if (!loan->shared_order) {
-		/* It would take PG_hwpoison off the pages that have it themselves. */
-		if (loan->optimized && !loan->merged_bad)
-			hugetlb_vmemmap_optimize_folio(h, folio);
-		return;
-	}
-	if (!loan->merged_bad) {
-		hugetlb_vmemmap_optimize_parts(h, folio);
-	} else if (loan_restore_parts(loan)) {
-		hugetlb_vmemmap_optimize_parts(h, folio);
-		/* Nothing says any more which pages are bad. */
-		folio_set_hwpoison(folio);
-		folio_set_hugetlb_raw_hwp_unreliable(folio);
-	}
-	loan->shared_order = 0;
-}
-
 /**
  * hugetlb_loan_prepare_split() - Get what a split will need
  * @loan: A loan that is whole and frozen
@@ -474,113 +322,9 @@ void hugetlb_loan_cancel_split(struct hugetlb_loan *loan)
 	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
 	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
 
-	loan_optimize_vmemmap(loan);
+	hugetlb_loan_optimize_vmemmap(loan);
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_cancel_split, "kvm");
-
-/**
- * hugetlb_loan_prepare_part() - Get what it needs to make a part into smaller pieces
- * @loan: A split loan
- * @page: First page of a piece, frozen, of the order that the loan was split in parts of
- *
- * Must be followed by hugetlb_loan_make_piece() of smaller ones, or by
- * hugetlb_loan_cancel_part(), before the folio is unfrozen.
- *
- * Context: Process context, may sleep.
- * Return: 0, or nothing has changed: -ENOMEM if there is no memory for struct pages.
- */
-int hugetlb_loan_prepare_part(struct hugetlb_loan *loan, struct page *page)
-{
-	VM_WARN_ON_ONCE_PAGE(loan->whole, page);
-	VM_WARN_ON_ONCE_PAGE(page_ref_count(page), page);
-
-	return loan->shared_order ? loan_restore_part(loan, page) : 0;
-}
-EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_prepare_part, "kvm");
-
-/* Under the mutex: a part that is one frozen piece does with less struct pages. */
-static void loan_share_part(struct hugetlb_loan *loan, struct page *page)
-{
-	lockdep_assert_held(loan_mutex(loan));
-
-	/* They would share PG_hwpoison. */
-	if (!loan->keep_complete && !loan->split_bad)
-		hugetlb_vmemmap_share_part(page, loan->shared_order);
-}
-
-/**
- * hugetlb_loan_cancel_part() - Do without the smaller pieces after all
- * @loan: A split loan
- * @page: First page of a piece, still frozen, of which hugetlb_loan_prepare_part()
- *	succeeded
- *
- * Context: Process context, may sleep. Allocates nothing.
- */
-void hugetlb_loan_cancel_part(struct hugetlb_loan *loan, struct page *page)
-{
-	VM_WARN_ON_ONCE_PAGE(loan->whole, page);
-	VM_WARN_ON_ONCE_PAGE(page_ref_count(page), page);
-
-	if (!loan->shared_order)
-		return;
-	guard(mutex)(loan_mutex(loan));
-	loan_share_part(loan, page);
-}
-EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_cancel_part, "kvm");
-
-/* Under the mutex: a split loan that may have parts which share struct pages. */
-static struct hugetlb_loan *loan_find_shared(struct hstate *h, unsigned long pfn)
-{
-	struct hugetlb_loan *loan = xa_load(&hugetlb_loans, pfn);
-
-	lockdep_assert_held(loan_vmemmap_mutex(h, pfn));
-
-	if (!loan || loan->split.h != h || loan->whole || !loan->shared_order)
-		return NULL;
-	return loan;
-}
-
-static void loan_prepare_failure(struct hstate *h, unsigned long pfn)
-{
-	unsigned long first = round_down(pfn, pages_per_huge_page(h));
-	struct mutex *mutex = loan_vmemmap_mutex(h, first);
-	struct hugetlb_loan *loan;
-	unsigned int order = 0;
-	struct page *page;
-	LIST_HEAD(pages);
-
-	scoped_guard(mutex, mutex) {
-		loan = loan_find_shared(h, first);
-		if (!loan)
-			return;
-		loan->keep_complete = true;
-		order = loan->shared_order;
-	}
-	page = pfn_to_page(round_down(pfn, BIT(order)));
-	if (hugetlb_vmemmap_alloc_part(page, order, &pages))
-		return;
-	scoped_guard(mutex, mutex) {
-		/* It may have gone meanwhile. */
-		loan = loan_find_shared(h, first);
-		if (loan && loan->shared_order == order) {
-			loan->keep_complete = true;
-			hugetlb_vmemmap_restore_part(page, order, &pages);
-		}
-	}
-	hugetlb_vmemmap_free_pages(&pages);
-}
-
-/*
- * memory_failure() is about to set PG_hwpoison of a page. If that is part of a split
- * loan then it gets a struct page of its own. On failure others have the mark, too.
- */
-void hugetlb_loan_prepare_failure(unsigned long pfn)
-{
-	struct hstate *h;
-
-	for_each_hstate(h)
-		loan_prepare_failure(h, pfn);
-}
 
 /* Bad pages of a hugetlb folio are on a list, those of others have a flag each. */
 static void loan_mark_bad_pages(struct hugetlb_loan *loan)
@@ -671,11 +415,11 @@ struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
 	VM_WARN_ON_ONCE_PAGE(!IS_ALIGNED(page_to_pfn(page), 1UL << order), page);
 
 	if (order && order == loan->shared_order) {
-		guard(mutex)(loan_mutex(loan));
+		guard(mutex)(hugetlb_loan_mutex(loan));
 		loan_join_pages(page, order, from,
 				hugetlb_vmemmap_part_pages(page, order));
 		if (from < order)
-			loan_share_part(loan, page);
+			hugetlb_loan_share_part(loan, page);
 	} else {
 		loan_join_pages(page, order, from, ULONG_MAX);
 	}
@@ -698,7 +442,7 @@ static void loan_merge(struct hugetlb_loan *loan, unsigned int from)
 	struct hstate *h = loan->split.h;
 	bool bad;
 
-	guard(mutex)(loan_mutex(loan));
+	guard(mutex)(hugetlb_loan_mutex(loan));
 	loan_join_pages(loan->page, huge_page_order(h), from, ULONG_MAX);
 	bad = loan_has_bad_page(loan->page, huge_page_order(h));
 
@@ -762,7 +506,7 @@ void hugetlb_loan_merge_done(struct hugetlb_loan *loan)
 	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
 	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
 
-	loan_optimize_vmemmap(loan);
+	hugetlb_loan_optimize_vmemmap(loan);
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge_done, "kvm");
 
@@ -771,7 +515,7 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge_done, "kvm");
 /* The huge page has no borrower any more. */
 static void loan_forget(struct hugetlb_loan *loan)
 {
-	guard(mutex)(loan_mutex(loan));
+	guard(mutex)(hugetlb_loan_mutex(loan));
 	xa_erase(&hugetlb_loans, page_to_pfn(loan->page));
 	kfree_rcu(loan, rcu);
 }
@@ -850,7 +594,7 @@ static void loan_end(struct hugetlb_loan *loan)
 	bool bad;
 
 	loan_merge(loan, 0);
-	loan_optimize_vmemmap(loan);
+	hugetlb_loan_optimize_vmemmap(loan);
 
 	bad = loan->merged_bad;
 	if (bad && !loan->first_bad)

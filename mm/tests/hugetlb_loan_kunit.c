@@ -19,6 +19,7 @@
 #include <linux/smp.h>
 #include <linux/workqueue.h>
 
+#include "../hugetlb_loan.h"
 #include "hugetlb_loan_kunit.h"
 
 /* Each page gets contents of its own, at both ends. */

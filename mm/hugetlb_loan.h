@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the two files of hugetlb loans share: the loan, and the calls that
+ * hugetlb_loan.c, which lends, splits and merges, makes of hugetlb_loan_vmemmap.c, which
+ * has the struct pages for that.
+ *
+ * What borrowers call is in include/linux/hugetlb_loan.h, what the rest of mm calls in
+ * internal.h.
+ */
+#ifndef _MM_HUGETLB_LOAN_H
+#define _MM_HUGETLB_LOAN_H
+
+#include <linux/atomic.h>
+#include <linux/hugetlb_loan.h>
+#include <linux/rcupdate.h>
+#include <linux/types.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include "hugetlb_internal.h"
+
+struct mutex;
+
+/**
+ * struct hugetlb_loan - A huge page with its borrower
+ * @split: What the pool has to find while the loan is split
+ * @page: First page
+ * @spool: Reservation that the loan counts in
+ * @whole: It is a hugetlb folio. Changes under hugetlb_lock.
+ * @optimized: The vmemmap was optimized when the page was borrowed
+ * @shared_order: If the vmemmap is restored in parts: their order; else 0
+ * @keep_complete: Parts that are complete stay so
+ * @merged_bad: Some page went bad in the very moment of the last merge. Then it is
+ *	not on the folio's list of bad pages, but has PG_hwpoison itself
+ * @first_bad: And that is the first page, where PG_hwpoison means all of the folio
+ * @split_bad: There was a bad page when the loan was split
+ * @hpage_flags: While split: flags of the hugetlb folio
+ * @memcg_data: While split: of the hugetlb folio
+ * @pages_out: While split: pages that have not come home
+ * @work: Brings the huge page back if the last page came home in any context
+ * @rcu: To free it
+ */
+struct hugetlb_loan {
+	struct hugetlb_split_page split;
+	struct page *page;
+	struct hugepage_subpool *spool;
+	bool whole;
+	bool optimized;
+	unsigned int shared_order;
+	bool keep_complete;
+	bool merged_bad;
+	bool first_bad;
+	bool split_bad;
+	void *hpage_flags;
+#ifdef CONFIG_MEMCG
+	unsigned long memcg_data;
+#endif
+	atomic_long_t pages_out;
+	struct work_struct work;
+	struct rcu_head rcu;
+};
+
+/* All loans by the PFN of their first page. */
+extern struct xarray hugetlb_loans;
+
+struct mutex *hugetlb_loan_mutex(const struct hugetlb_loan *loan);
+int hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan,
+				 const struct hugetlb_loan_parts *parts);
+void hugetlb_loan_optimize_vmemmap(struct hugetlb_loan *loan);
+void hugetlb_loan_share_part(struct hugetlb_loan *loan, struct page *page);
+
+#endif /* _MM_HUGETLB_LOAN_H */
