@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * KUnit tests of the shareability of a guest_memfd.
- *
- * The state and a bitmap are changed alike, and have to say the same after every
- * step: page by page, as runs, and clipped anywhere. Sequences are random with a
- * fixed seed, so that a failure repeats.
+ * KUnit tests of the shareability of a guest_memfd: changes of the state, with memory
+ * and without, and lookups meanwhile.
  *
  * The ids in the comments are requirements: C2, a change that was reserved cannot
- * fail; C8, only what differs changes; C10, how the ranges of a vector are merged.
+ * fail; C8, only what differs changes.
  */
 #include <kunit/test.h>
-#include <linux/bitmap.h>
 #include <linux/completion.h>
 #include <linux/debugfs.h>
 #include <linux/delay.h>
@@ -18,153 +14,13 @@
 #include <linux/fault-inject.h>
 #include <linux/fs.h>
 #include <linux/kthread.h>
-#include <linux/kvm.h>
-#include <linux/prandom.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/sched/task.h>
 #include <linux/sizes.h>
 #include <linux/xarray.h>
 
-#include "gmem_state.h"
-
-/* Three whole chunks and a bit of another one. */
-#define TEST_CHUNK	512UL
-#define TEST_MAX_PAGES	(3 * TEST_CHUNK + 77)
-#define TEST_STEPS	600
-/* Every how many steps each page is looked up on its own. */
-#define TEST_FULL_CHECK	16
-#define TEST_SEED	0x67656d65
-
-/**
- * struct gmem_test - A state and what it should be
- * @state: State under test
- * @lock: Its lock
- * @model: Shared pages
- * @rnd: Source of the sequence
- * @runs: Room for the runs of one change
- */
-struct gmem_test {
-	struct gmem_state state;
-	struct rw_semaphore lock;
-	DECLARE_BITMAP(model, TEST_MAX_PAGES);
-	struct rnd_state rnd;
-	struct gmem_run runs[TEST_MAX_PAGES];
-};
-
-static void gmem_test_destroy(void *data)
-{
-	struct gmem_test *t = data;
-
-	gmem_state_destroy(&t->state);
-}
-
-static struct gmem_test *gmem_test_create(struct kunit *test, pgoff_t nr_pages,
-					  bool shared)
-{
-	struct gmem_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
-
-	KUNIT_ASSERT_NOT_NULL(test, t);
-	KUNIT_ASSERT_LE(test, nr_pages, TEST_MAX_PAGES);
-	init_rwsem(&t->lock);
-	prandom_seed_state(&t->rnd, TEST_SEED + nr_pages);
-	if (shared)
-		bitmap_set(t->model, 0, nr_pages);
-
-	gmem_state_init_once(&t->state, &t->lock);
-	gmem_state_init(&t->state, nr_pages, shared);
-	KUNIT_ASSERT_EQ(test, 0,
-			kunit_add_action_or_reset(test, gmem_test_destroy, t));
-	return t;
-}
-
-static u32 gmem_test_random(struct gmem_test *t, u32 below)
-{
-	return prandom_u32_state(&t->rnd) % below;
-}
-
-/* Half of the ranges are short: bounds that meet are what goes wrong. */
-static void gmem_test_random_range(struct gmem_test *t, pgoff_t nr_pages,
-				   struct gmem_run *range)
-{
-	pgoff_t max;
-
-	range->start = gmem_test_random(t, nr_pages);
-	max = nr_pages - range->start;
-	if (gmem_test_random(t, 2))
-		max = min(max, 4UL);
-	range->last = range->start + gmem_test_random(t, max);
-	range->shared = gmem_test_random(t, 2);
-}
-
-/* The run that starts at @start in the model, clipped at @last. */
-static void gmem_model_run(struct gmem_test *t, pgoff_t start, pgoff_t last,
-			   struct gmem_run *run)
-{
-	run->start = start;
-	run->last = start;
-	run->shared = test_bit(start, t->model);
-	while (run->last < last &&
-	       test_bit(run->last + 1, t->model) == run->shared)
-		run->last++;
-}
-
-static void gmem_model_set(struct gmem_test *t, const struct gmem_run *run)
-{
-	if (run->shared)
-		bitmap_set(t->model, run->start, run->last - run->start + 1);
-	else
-		bitmap_clear(t->model, run->start, run->last - run->start + 1);
-}
-
-static bool gmem_run_equal(const struct gmem_run *a, const struct gmem_run *b)
-{
-	return a->start == b->start && a->last == b->last &&
-	       a->shared == b->shared;
-}
-
-/* The state says of [start, last] what the model says, in maximal runs. */
-static void gmem_test_check_range(struct kunit *test, struct gmem_test *t,
-				  pgoff_t start, pgoff_t last)
-{
-	struct gmem_run want, got;
-	pgoff_t index = start;
-
-	while (index <= last) {
-		gmem_model_run(t, index, last, &want);
-		KUNIT_ASSERT_TRUE(test, gmem_state_next_run(&t->state, index,
-							    last, &got));
-		KUNIT_ASSERT_TRUE_MSG(test, gmem_run_equal(&want, &got),
-				      "from %lu: %lu-%lu %d is %lu-%lu %d", index,
-				      want.start, want.last, want.shared,
-				      got.start, got.last, got.shared);
-		index = want.last + 1;
-	}
-	KUNIT_ASSERT_FALSE(test, gmem_state_next_run(&t->state, index, last,
-						     &got));
-}
-
-static void gmem_test_check_runs(struct kunit *test, struct gmem_test *t)
-{
-	pgoff_t nr_pages = t->state.nr_pages;
-	struct gmem_run clip;
-
-	gmem_test_check_range(test, t, 0, nr_pages - 1);
-	gmem_test_random_range(t, nr_pages, &clip);
-	gmem_test_check_range(test, t, clip.start, clip.last);
-}
-
-static void gmem_test_check(struct kunit *test, struct gmem_test *t)
-{
-	pgoff_t nr_pages = t->state.nr_pages;
-	pgoff_t i;
-
-	gmem_test_check_runs(test, t);
-	for (i = 0; i < nr_pages; i++)
-		KUNIT_ASSERT_EQ_MSG(test, test_bit(i, t->model),
-				    gmem_state_is_shared(&t->state, i),
-				    "page %lu", i);
-}
+#include "gmem_state_test.h"
 
 /* How many chunks are kept page by page. */
 static unsigned long gmem_test_count_bitmaps(struct gmem_test *t)
@@ -273,32 +129,17 @@ static void gmem_test_famine_end(struct gmem_test_famine *famine)
 }
 #endif
 
-/* One change, in the steps in which guest_memfd makes it, or given up half way. */
-static void gmem_test_change(struct kunit *test, struct gmem_test *t,
-			     const struct gmem_run *range, bool commit,
-			     struct gmem_test_famine *famine)
+/* C2: what is reserved is stored without memory. */
+static void gmem_test_change_starved(struct kunit *test, struct gmem_test *t,
+				     const struct gmem_run *range,
+				     struct gmem_test_famine *famine)
 {
-	unsigned long i, nr;
+	unsigned long nr = gmem_test_reserve(test, t, range);
 
-	nr = gmem_state_diff(&t->state, range, 1, t->runs,
-			     ARRAY_SIZE(t->runs));
-	for (i = 0; i < nr; i++)
-		KUNIT_ASSERT_EQ(test, 0,
-				gmem_state_reserve(&t->state, &t->runs[i]));
-	if (!commit)
-		return;
-
-	/* C2: what is reserved is stored without memory. */
-	if (famine)
-		gmem_test_famine_begin(famine, 0);
-	for (i = 0; i < nr; i++) {
-		gmem_state_store(&t->state, &t->runs[i]);
-		gmem_model_set(t, &t->runs[i]);
-	}
-	if (famine)
-		gmem_test_famine_end(famine);
-	gmem_state_free_unused(&t->state);
-	KUNIT_ASSERT_NULL(test, t->state.unused);
+	gmem_test_famine_begin(famine, 0);
+	gmem_test_store(t, nr);
+	gmem_test_famine_end(famine);
+	gmem_test_free_unused(test, t);
 }
 
 /* A new file is one run of the state that was asked for. */
@@ -361,11 +202,11 @@ static void gmem_state_test_edges(struct kunit *test)
 				range.start = edges[i];
 				range.last = edges[j];
 				range.shared = !initial;
-				gmem_test_change(test, t, &range, true, NULL);
+				gmem_test_change(test, t, &range);
 				gmem_test_check(test, t);
 
 				range.shared = initial;
-				gmem_test_change(test, t, &range, true, NULL);
+				gmem_test_change(test, t, &range);
 				gmem_test_check(test, t);
 			}
 		}
@@ -383,7 +224,10 @@ static void gmem_state_test_one_page(struct kunit *test)
 	down_write(&t->lock);
 	for (i = 0; i < 6; i++) {
 		range.shared = i % 2;
-		gmem_test_change(test, t, &range, i % 3, NULL);
+		if (i % 3)
+			gmem_test_change(test, t, &range);
+		else
+			gmem_test_reserve(test, t, &range);
 		gmem_test_check(test, t);
 		KUNIT_EXPECT_EQ(test, 0, gmem_test_count_bitmaps(t));
 	}
@@ -401,8 +245,13 @@ static void gmem_test_random_changes(struct kunit *test, pgoff_t nr_pages)
 	down_write(&t->lock);
 	for (i = 0; i < TEST_STEPS; i++) {
 		gmem_test_random_range(t, nr_pages, &range);
-		gmem_test_change(test, t, &range, gmem_test_random(t, 4),
-				 have_famine ? &famine : NULL);
+		/* Some are given up half way. */
+		if (!gmem_test_random(t, 4))
+			gmem_test_reserve(test, t, &range);
+		else if (have_famine)
+			gmem_test_change_starved(test, t, &range, &famine);
+		else
+			gmem_test_change(test, t, &range);
 		gmem_test_check_runs(test, t);
 		if (i % TEST_FULL_CHECK == 0)
 			gmem_test_check(test, t);
@@ -413,9 +262,9 @@ static void gmem_test_random_changes(struct kunit *test, pgoff_t nr_pages)
 
 	/* One state for all of the file takes no bitmap. */
 	range = (struct gmem_run) { .last = nr_pages - 1, .shared = true };
-	gmem_test_change(test, t, &range, true, NULL);
+	gmem_test_change(test, t, &range);
 	range.shared = false;
-	gmem_test_change(test, t, &range, true, NULL);
+	gmem_test_change(test, t, &range);
 	gmem_test_check(test, t);
 	KUNIT_EXPECT_EQ(test, 0, gmem_test_count_bitmaps(t));
 	up_write(&t->lock);
@@ -523,7 +372,7 @@ static void gmem_state_test_memory_ends(struct kunit *test)
 		}
 
 		KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(&t->state, &run));
-		gmem_test_change(test, t, &run, true, &famine);
+		gmem_test_change_starved(test, t, &run, &famine);
 		gmem_test_check(test, t);
 		up_write(&t->lock);
 
@@ -605,9 +454,12 @@ static void gmem_state_test_readers(struct kunit *test)
 		for (i = 0; i < 4; i++) {
 			run.start = i * TEST_CHUNK + 1;
 			run.last = run.start + 3;
-			gmem_test_change(test, t, &run, true, NULL);
+			gmem_test_change(test, t, &run);
 		}
-		gmem_test_change(test, t, &all, step % 4, NULL);
+		if (step % 4)
+			gmem_test_change(test, t, &all);
+		else
+			gmem_test_reserve(test, t, &all);
 		up_write(&t->lock);
 		for (i = 0; i < 1000 && seen == READ_ONCE(reader->lookups); i++)
 			usleep_range(100, 200);
@@ -657,7 +509,7 @@ static void gmem_state_test_replaced(struct kunit *test)
 
 	init_completion(&holder.found);
 	down_write(&t->lock);
-	gmem_test_change(test, t, &page, true, NULL);
+	gmem_test_change(test, t, &page);
 	KUNIT_ASSERT_EQ(test, 1, gmem_test_count_bitmaps(t));
 	task = kthread_run(gmem_test_hold, &holder, "gmem_state_test");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
@@ -671,232 +523,6 @@ static void gmem_state_test_replaced(struct kunit *test)
 	put_task_struct(task);
 	up_write(&t->lock);
 	KUNIT_EXPECT_EQ(test, 0, gmem_test_count_bitmaps(t));
-}
-
-#define S(first, final) { .start = (first), .last = (final), .shared = true }
-#define P(first, final) { .start = (first), .last = (final), .shared = false }
-
-struct gmem_merge_case {
-	const char *name;
-	int ret;
-	unsigned long nr;
-	struct gmem_run ranges[4];
-	unsigned long nr_merged;
-	struct gmem_run merged[4];
-};
-
-static const struct gmem_merge_case gmem_merge_cases[] = {
-	{ "one", 0, 1, { S(3, 5) }, 1, { S(3, 5) } },
-	{ "first_page", 0, 1, { P(0, 0) }, 1, { P(0, 0) } },
-	{ "apart", 0, 2, { S(7, 8), S(3, 5) }, 2, { S(3, 5), S(7, 8) } },
-	{ "touching", 0, 2, { S(6, 8), S(3, 5) }, 1, { S(3, 8) } },
-	{ "touching_other_target", 0, 2, { P(6, 8), S(3, 5) },
-	  2, { S(3, 5), P(6, 8) } },
-	{ "duplicate", 0, 3, { P(3, 5), P(3, 5), P(3, 5) }, 1, { P(3, 5) } },
-	{ "overlapping", 0, 2, { S(3, 5), S(5, 9) }, 1, { S(3, 9) } },
-	{ "nested", 0, 3, { S(0, 9), S(3, 4), S(9, 9) }, 1, { S(0, 9) } },
-	{ "same_start", 0, 2, { S(2, 2), S(2, 7) }, 1, { S(2, 7) } },
-	{ "joined_by_third", 0, 3, { S(0, 1), S(4, 5), S(1, 4) },
-	  1, { S(0, 5) } },
-	{ "alternating", 0, 4, { S(0, 0), P(1, 1), S(2, 2), P(3, 3) },
-	  4, { S(0, 0), P(1, 1), S(2, 2), P(3, 3) } },
-	{ "conflict_one_page", -EINVAL, 2, { S(3, 5), P(5, 6) } },
-	{ "conflict_nested", -EINVAL, 2, { P(0, 9), S(4, 4) } },
-	{ "conflict_duplicate", -EINVAL, 2, { P(4, 4), S(4, 4) } },
-	{ "conflict_behind_short", -EINVAL, 3, { S(0, 9), S(2, 3), P(8, 8) } },
-};
-
-KUNIT_ARRAY_PARAM_DESC(gmem_merge, gmem_merge_cases, name);
-
-/* C10 */
-static void gmem_state_test_merge(struct kunit *test)
-{
-	const struct gmem_merge_case *c = test->param_value;
-	struct gmem_run ranges[ARRAY_SIZE(c->ranges)];
-	unsigned long i, nr = c->nr;
-
-	memcpy(ranges, c->ranges, sizeof(ranges));
-	KUNIT_ASSERT_EQ(test, c->ret, gmem_merge_ranges(ranges, &nr));
-	if (c->ret)
-		return;
-	KUNIT_ASSERT_EQ(test, c->nr_merged, nr);
-	for (i = 0; i < nr; i++)
-		KUNIT_EXPECT_TRUE_MSG(test, gmem_run_equal(&c->merged[i],
-							   &ranges[i]),
-				      "%lu: %lu-%lu", i, ranges[i].start,
-				      ranges[i].last);
-}
-
-/* C10: the largest vector, in the worst order. */
-static void gmem_state_test_merge_many(struct kunit *test)
-{
-	const unsigned long max = KVM_GMEM_CONVERT_MAX_RANGES;
-	struct gmem_run *ranges;
-	unsigned long i, nr = max;
-
-	ranges = kunit_kmalloc_array(test, max, sizeof(*ranges), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, ranges);
-
-	for (i = 0; i < max; i++)
-		ranges[i] = (struct gmem_run)P(2 * (max - i), 2 * (max - i));
-	KUNIT_ASSERT_EQ(test, 0, gmem_merge_ranges(ranges, &nr));
-	KUNIT_ASSERT_EQ(test, max, nr);
-	for (i = 0; i < max; i++)
-		KUNIT_ASSERT_EQ(test, 2 * (i + 1), ranges[i].start);
-
-	for (i = 0; i < max; i++)
-		ranges[i] = (struct gmem_run)S(max - 1 - i, max - 1 - i);
-	KUNIT_ASSERT_EQ(test, 0, gmem_merge_ranges(ranges, &nr));
-	KUNIT_ASSERT_EQ(test, 1, nr);
-	KUNIT_EXPECT_EQ(test, 0, ranges[0].start);
-	KUNIT_EXPECT_EQ(test, max - 1, ranges[0].last);
-}
-
-enum gmem_test_target {
-	TARGET_NONE,
-	TARGET_PRIVATE,
-	TARGET_SHARED,
-};
-
-/*
- * Ranges, and page by page what they ask for. With @agree no page is asked to be
- * both; otherwise whether one is, is returned.
- */
-static bool gmem_test_random_vector(struct gmem_test *t, bool agree,
-				    struct gmem_run *ranges, unsigned long nr,
-				    u8 *targets)
-{
-	pgoff_t nr_pages = t->state.nr_pages;
-	bool conflict = false;
-	unsigned long i;
-	pgoff_t page;
-
-	memset(targets, TARGET_NONE, nr_pages);
-	for (i = 0; i < nr; i++) {
-		u8 target;
-
-		gmem_test_random_range(t, nr_pages, &ranges[i]);
-		if (agree && targets[ranges[i].start] != TARGET_NONE)
-			ranges[i].shared = targets[ranges[i].start] ==
-					   TARGET_SHARED;
-		target = ranges[i].shared ? TARGET_SHARED : TARGET_PRIVATE;
-		for (page = ranges[i].start; page <= ranges[i].last; page++) {
-			if (targets[page] != TARGET_NONE &&
-			    targets[page] != target) {
-				if (agree) {
-					ranges[i].last = page - 1;
-					break;
-				}
-				conflict = true;
-			}
-			targets[page] = target;
-		}
-	}
-	return conflict;
-}
-
-/*
- * The maximal runs of equal target, of all pages or of those that differ from
- * the model.
- */
-static unsigned long gmem_model_vector(struct gmem_test *t, const u8 *targets,
-				       bool differ, struct gmem_run *runs)
-{
-	struct gmem_run *run = NULL;
-	unsigned long nr = 0;
-	pgoff_t page;
-
-	for (page = 0; page < t->state.nr_pages; page++) {
-		bool shared = targets[page] == TARGET_SHARED;
-
-		if (targets[page] == TARGET_NONE ||
-		    (differ && shared == test_bit(page, t->model))) {
-			run = NULL;
-			continue;
-		}
-		if (!run || run->shared != shared) {
-			run = &runs[nr++];
-			run->start = page;
-			run->shared = shared;
-		}
-		run->last = page;
-	}
-	return nr;
-}
-
-static void gmem_test_expect_runs(struct kunit *test,
-				  const struct gmem_run *want,
-				  unsigned long nr_want,
-				  const struct gmem_run *got,
-				  unsigned long nr_got)
-{
-	unsigned long i;
-
-	KUNIT_ASSERT_EQ(test, nr_want, nr_got);
-	for (i = 0; i < nr_want; i++)
-		KUNIT_ASSERT_TRUE_MSG(test, gmem_run_equal(&want[i], &got[i]),
-				      "%lu: %lu-%lu %d is %lu-%lu %d", i,
-				      want[i].start, want[i].last,
-				      want[i].shared, got[i].start, got[i].last,
-				      got[i].shared);
-}
-
-/* C8, C10: random vectors, merged and compared with a changing state. */
-static void gmem_state_test_random_vectors(struct kunit *test)
-{
-	const pgoff_t nr_pages = 128;
-	struct gmem_test *t = gmem_test_create(test, nr_pages, true);
-	struct gmem_run *ranges, *want;
-	unsigned long i, nr, nr_diff;
-	int step, conflicts = 0;
-	bool conflict;
-	u8 *targets;
-
-	ranges = kunit_kmalloc_array(test, nr_pages, sizeof(*ranges),
-				     GFP_KERNEL);
-	want = kunit_kmalloc_array(test, nr_pages, sizeof(*want), GFP_KERNEL);
-	targets = kunit_kmalloc(test, nr_pages, GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, ranges);
-	KUNIT_ASSERT_NOT_NULL(test, want);
-	KUNIT_ASSERT_NOT_NULL(test, targets);
-
-	down_write(&t->lock);
-	for (step = 0; step < TEST_STEPS; step++) {
-		nr = 1 + gmem_test_random(t, step % 2 ? 4 : nr_pages / 4);
-		conflict = gmem_test_random_vector(t, step % 4, ranges, nr,
-						   targets);
-		if (conflict) {
-			conflicts++;
-			KUNIT_ASSERT_EQ(test, -EINVAL,
-					gmem_merge_ranges(ranges, &nr));
-			continue;
-		}
-		KUNIT_ASSERT_EQ(test, 0, gmem_merge_ranges(ranges, &nr));
-		gmem_test_expect_runs(test, want,
-				      gmem_model_vector(t, targets, false, want),
-				      ranges, nr);
-
-		nr_diff = gmem_state_diff(&t->state, ranges, nr, NULL, 0);
-		KUNIT_ASSERT_EQ(test, nr_diff,
-				gmem_state_diff(&t->state, ranges, nr, t->runs,
-						ARRAY_SIZE(t->runs)));
-		gmem_test_expect_runs(test, want,
-				      gmem_model_vector(t, targets, true, want),
-				      t->runs, nr_diff);
-
-		for (i = 0; i < nr; i++)
-			gmem_test_change(test, t, &ranges[i], true, NULL);
-		gmem_test_check_runs(test, t);
-		if (step % TEST_FULL_CHECK == 0)
-			gmem_test_check(test, t);
-
-		/* C7: asking again changes nothing. */
-		KUNIT_ASSERT_EQ(test, 0,
-				gmem_state_diff(&t->state, ranges, nr, NULL, 0));
-		cond_resched();
-	}
-	up_write(&t->lock);
-	KUNIT_EXPECT_GT(test, conflicts, 0);
 }
 
 /* C2: all runs of a request are reserved before the first is stored. */
@@ -914,51 +540,14 @@ static void gmem_state_test_reserve_all(struct kunit *test)
 	down_write(&t->lock);
 	for (run.start = 0; run.start < TEST_MAX_PAGES; run.start += 3) {
 		run.last = run.start;
-		gmem_test_change(test, t, &run, true, NULL);
+		gmem_test_change(test, t, &run);
 	}
 
 	KUNIT_ASSERT_GT(test, gmem_state_diff(&t->state, &every, 1, NULL, 0), 100);
-	gmem_test_change(test, t, &every, true, &famine);
+	gmem_test_change_starved(test, t, &every, &famine);
 	gmem_test_check(test, t);
 	KUNIT_ASSERT_EQ(test, 0, gmem_state_diff(&t->state, &every, 1, NULL, 0));
 	up_write(&t->lock);
-}
-
-/* A run is as long as it is, over chunks of every kind. */
-static void gmem_state_test_long_runs(struct kunit *test)
-{
-	struct gmem_run run = { .start = 1000 * TEST_CHUNK + 5, .shared = true };
-	struct rw_semaphore *lock;
-	struct gmem_state *state;
-	struct gmem_run got;
-
-	state = kunit_kzalloc(test, sizeof(*state), GFP_KERNEL);
-	lock = kunit_kzalloc(test, sizeof(*lock), GFP_KERNEL);
-	KUNIT_ASSERT_NOT_NULL(test, state);
-	KUNIT_ASSERT_NOT_NULL(test, lock);
-	init_rwsem(lock);
-	gmem_state_init_once(state, lock);
-	gmem_state_init(state, 1UL << 40, false);
-
-	down_write(lock);
-	run.last = 3000 * TEST_CHUNK + 7;
-	KUNIT_ASSERT_EQ(test, 0, gmem_state_reserve(state, &run));
-	gmem_state_store(state, &run);
-	gmem_state_free_unused(state);
-
-	KUNIT_EXPECT_TRUE(test, gmem_state_next_run(state, 0, ULONG_MAX, &got));
-	KUNIT_EXPECT_FALSE(test, got.shared);
-	KUNIT_EXPECT_EQ(test, run.start - 1, got.last);
-	KUNIT_EXPECT_TRUE(test, gmem_state_next_run(state, run.start, ULONG_MAX,
-						    &got));
-	KUNIT_EXPECT_TRUE(test, got.shared);
-	KUNIT_EXPECT_EQ(test, run.last, got.last);
-	KUNIT_EXPECT_TRUE(test, gmem_state_next_run(state, run.last + 1,
-						    ULONG_MAX, &got));
-	KUNIT_EXPECT_FALSE(test, got.shared);
-	KUNIT_EXPECT_EQ(test, (1UL << 40) - 1, got.last);
-	up_write(lock);
-	gmem_state_destroy(state);
 }
 
 static struct kunit_case gmem_state_test_cases[] = {
@@ -972,10 +561,6 @@ static struct kunit_case gmem_state_test_cases[] = {
 	KUNIT_CASE_SLOW(gmem_state_test_readers),
 	KUNIT_CASE(gmem_state_test_replaced),
 	KUNIT_CASE(gmem_state_test_reserve_all),
-	KUNIT_CASE(gmem_state_test_long_runs),
-	KUNIT_CASE_PARAM(gmem_state_test_merge, gmem_merge_gen_params),
-	KUNIT_CASE(gmem_state_test_merge_many),
-	KUNIT_CASE_SLOW(gmem_state_test_random_vectors),
 	{}
 };
 
