@@ -252,23 +252,13 @@ static void test_failure_piece(struct kunit *test)
 }
 
 static struct kunit_case loan_bad_cases[] = {
-	KUNIT_CASE_PARAM(test_bad_piece, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_bad_without_spare, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_bad_pinned, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_bad_merge, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_failure_whole, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_failure_piece, hvo_gen_params),
+	LOAN_CASE(test_bad_piece),
+	LOAN_CASE(test_bad_without_spare),
+	LOAN_CASE(test_bad_pinned),
+	LOAN_CASE(test_bad_merge),
+	LOAN_CASE(test_failure_whole),
+	LOAN_CASE(test_failure_piece),
 	{}
 };
 
-static struct kunit_suite loan_bad_suite = {
-	.name = "hugetlb_loan_bad",
-	.init = loan_test_init,
-	.exit = loan_test_exit,
-	.test_cases = loan_bad_cases,
-};
-
-kunit_test_suite(loan_bad_suite);
-
-MODULE_DESCRIPTION("KUnit tests of hugetlb loans with bad pages");
-MODULE_LICENSE("GPL");
+LOAN_SUITE("hugetlb_loan_bad", loan_bad_cases);

@@ -536,28 +536,18 @@ static void test_cgroup_offline(struct kunit *test)
 #endif
 
 static struct kunit_case loan_test_cases[] = {
-	KUNIT_CASE_PARAM(test_reserve, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_whole, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_whole_pinned, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_split_uniform, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_split_tree, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_cancel, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_prepare_fails, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_gigantic, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_pinned, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_race, hvo_gen_params),
-	KUNIT_CASE_PARAM(test_cgroup_offline, hvo_gen_params),
+	LOAN_CASE(test_reserve),
+	LOAN_CASE(test_whole),
+	LOAN_CASE(test_whole_pinned),
+	LOAN_CASE(test_split_uniform),
+	LOAN_CASE(test_split_tree),
+	LOAN_CASE(test_cancel),
+	LOAN_CASE(test_prepare_fails),
+	LOAN_CASE(test_gigantic),
+	LOAN_CASE(test_pinned),
+	LOAN_CASE(test_race),
+	LOAN_CASE(test_cgroup_offline),
 	{}
 };
 
-static struct kunit_suite loan_test_suite = {
-	.name = "hugetlb_loan",
-	.init = loan_test_init,
-	.exit = loan_test_exit,
-	.test_cases = loan_test_cases,
-};
-
-kunit_test_suite(loan_test_suite);
-
-MODULE_DESCRIPTION("KUnit tests of hugetlb loans");
-MODULE_LICENSE("GPL");
+LOAN_SUITE("hugetlb_loan", loan_test_cases);

@@ -313,4 +313,16 @@ static inline void loan_test_exit(struct kunit *test)
 	set_hvo(ctx->old_hvo);
 }
 
+/* loan_test_init() needs the parameter. */
+#define LOAN_CASE(test)		KUNIT_CASE_PARAM(test, hvo_gen_params)
+
+#define LOAN_SUITE(suite_name, suite_cases)	\
+static struct kunit_suite loan_suite = {	\
+	.name = suite_name,			\
+	.init = loan_test_init,			\
+	.exit = loan_test_exit,			\
+	.test_cases = suite_cases,		\
+};						\
+kunit_test_suite(loan_suite)
+
 #endif /* _MM_TESTS_HUGETLB_LOAN_KUNIT_H */
