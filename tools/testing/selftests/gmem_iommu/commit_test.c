@@ -165,8 +165,7 @@ FIXTURE_SETUP(commit)
 	}
 	ASSERT_EQ(0, tracing_set(tracing, "tracing_on", "0"));
 
-	ASSERT_EQ(0, env_create(env, NPAGES, true));
-	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 0, env->vm.size, SEED));
+	ASSERT_EQ(0, env_create_filled(env, NPAGES, true, SEED));
 	if (variant->devices < 1)
 		ASSERT_EQ(0, edu_detach(&env->edu[0]));
 	if (variant->devices >= 0)
@@ -217,7 +216,7 @@ static void check_commit(struct __test_metadata *_metadata,
 	/* The trace sees allocations: there are some in prepare. */
 	EXPECT_LT(0, before);
 	if (env->binding >= 0)
-		EXPECT_STREQ("", env_check(env));
+		EXPECT_MIRROR(env);
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
 

@@ -175,10 +175,7 @@ static int guest_converts(int first, int npages, bool private)
 /* The device reads the page and receives what @seed has left there. */
 static bool device_sees(struct edu *device, int n, __u32 seed)
 {
-	__u8 page[GMEM_PAGE_SIZE];
-
-	return !dma_read(device, IOVA(n), page) &&
-	       gmem_pattern_matches(page, PAGE(n), seed);
+	return dma_read_matches(device, IOVA(n), PAGE(n), seed);
 }
 
 static int device_writes(struct edu *device, int n, __u32 seed)

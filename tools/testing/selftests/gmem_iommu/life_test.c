@@ -181,7 +181,7 @@ static void expect_whole(struct __test_metadata *_metadata, struct env *env)
 	/* Attached or not: it died at that. */
 	late->ioas = walker_count(late->bdf, IOAS_SCRATCH_IOVA, 1) == 1 ?
 		     &env->ioas : NULL;
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	if (late->ioas)
 		ASSERT_EQ(0, edu_detach(late));
 
@@ -217,9 +217,9 @@ TEST_F_TIMEOUT(life, M14_killed_at_work, 3600)
 
 	/* It is as good as new. */
 	ASSERT_EQ(0, env_convert(env, 0, NPAGES, true));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	ASSERT_EQ(0, env_convert(env, 0, NPAGES, false));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 FIXTURE(exec)
@@ -262,7 +262,7 @@ TEST_F(exec, M14_program_does_not_inherit_the_binding)
 	ASSERT_EQ(0, read(pipefd[0], &byte, 1));
 	close(pipefd[0]);
 
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	close(env->binding);
 	env->binding = -1;
 	EXPECT_EQ(0, walker_count(env->edu[0].bdf, ENV_IOVA, NPAGES));

@@ -153,7 +153,7 @@ static void check_order(struct __test_metadata *_metadata,
 	}
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ(0, request.ret);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 TEST_F(order, N3_to_private)
@@ -166,7 +166,7 @@ TEST_F(order, N3_to_private)
 	};
 
 	/* To the host, too, everything is mapped. */
-	ASSERT_STREQ("", env_check(&self->rig.env));
+	ASSERT_MIRROR(&self->rig.env);
 	ASSERT_EQ(NPAGES, count_host_mappings(&self->rig.env));
 	check_order(_metadata, &self->rig, true, moments, ARRAY_SIZE(moments));
 	EXPECT_EQ(0, gmem_vm_verify(&self->rig.env.vm, 0, self->rig.env.vm.size, SEED));
@@ -182,7 +182,7 @@ TEST_F(order, N3_to_shared)
 	};
 
 	ASSERT_EQ(0, env_convert(&self->rig.env, 8, 8, true));
-	ASSERT_STREQ("", env_check(&self->rig.env));
+	ASSERT_MIRROR(&self->rig.env);
 	ASSERT_EQ(0, gmem_vm_verify(&self->rig.env.vm, 0, self->rig.env.vm.size, SEED));
 	check_order(_metadata, &self->rig, false, moments, ARRAY_SIZE(moments));
 	EXPECT_EQ(0, gmem_vm_verify(&self->rig.env.vm, 0, self->rig.env.vm.size, SEED));
@@ -207,7 +207,7 @@ TEST_F(order, N3_C9_host_access_waits)
 	struct gmem_listener_test_record record;
 	pthread_t converter, toucher;
 
-	ASSERT_STREQ("", env_check(&self->rig.env));
+	ASSERT_MIRROR(&self->rig.env);
 	listener_forget(self->rig.l[1]);
 	ASSERT_EQ(0, listener_hold(self->rig.l[1], HOLD_INVALIDATE));
 	ASSERT_EQ(0, pthread_create(&converter, NULL, do_request, &request));
@@ -241,7 +241,7 @@ TEST_F(order, N5_no_eagain)
 		ASSERT_EQ(0, gmem_vm_verify(&env->vm, PAGES(i % 32), PAGES(2), SEED));
 		ASSERT_FALSE(host_faults(env_host(env, i % 32)));
 	}
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 TEST_HARNESS_MAIN

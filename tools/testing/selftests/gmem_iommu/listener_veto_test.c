@@ -108,7 +108,7 @@ static void veto_remember(struct __test_metadata *_metadata,
 
 	ASSERT_STREQ("", gmem_state_read(&rig->before, env->binding,
 					 env->vm.mem, NPAGES));
-	ASSERT_STREQ("", env_check(env));
+	ASSERT_MIRROR(env);
 	ASSERT_EQ(0, host_pfns(env->vm.mem, rig->pfns, NPAGES));
 	ASSERT_EQ(0, mirror_get_stats(env->binding, &rig->stats));
 	rig->generation = mirror_generation(env->binding);
@@ -134,7 +134,7 @@ static void veto_expect_nothing(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, host_pfns(env->vm.mem, pfns, NPAGES));
 	EXPECT_EQ(0, memcmp(rig->pfns, pfns, sizeof(pfns)));
 	EXPECT_EQ(rig->generation, mirror_generation(env->binding));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 
 	ASSERT_EQ(0, mirror_get_stats(env->binding, &stats));
 	EXPECT_EQ(rig->stats.aborts + (who == 2), stats.aborts);
@@ -184,7 +184,7 @@ TEST_F(veto, N2_conversion)
 					       KVM_MEMORY_ATTRIBUTE_PRIVATE : 0,
 					       &offset));
 		EXPECT_EQ(PAGES(requests[i].refused), offset);
-		EXPECT_STREQ("", env_check(env));
+		EXPECT_MIRROR(env);
 	}
 
 	/* Others go through, and the same one without the veto. */
@@ -192,7 +192,7 @@ TEST_F(veto, N2_conversion)
 	EXPECT_EQ(0, env_convert(env, 10, 2, true));
 	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], 0, 0, 0));
 	EXPECT_EQ(0, env_convert(env, 8, 8, true));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
 
@@ -212,7 +212,7 @@ TEST_F(veto, N2_C1_memory_for_shared)
 	EXPECT_EQ(PAGES(39), env->vm.error_offset);
 	EXPECT_EQ(resident, gmem_nr_resident(env->vm.mem, NPAGES));
 	EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 TEST_F(veto, N2_C12_punch_hole)
@@ -226,7 +226,7 @@ TEST_F(veto, N2_C12_punch_hole)
 
 	EXPECT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(12), PAGES(4)));
 	env_set_model(env, 12, 4, PAGE_HOLE);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 /* Nobody refuses what has happened: all hear the rest, and the mirror does its part. */
@@ -251,7 +251,7 @@ TEST_F(veto, N2_C12_memslot_deletion)
 	EXPECT_STREQ(want, listener_order(self->rig.l, NR_LISTENERS));
 	env_set_model(env, 0, 32, PAGE_HOLE);
 	env_set_model(env, 48, 16, PAGE_HOLE);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 /* N2: a memslot over memory that was gone. */
@@ -262,14 +262,14 @@ TEST_F(veto, N2_C12_memslot_creation)
 	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	env_set_model(env, 0, 32, PAGE_HOLE);
 	env_set_model(env, 48, 16, PAGE_HOLE);
-	ASSERT_STREQ("", env_check(env));
+	ASSERT_MIRROR(env);
 	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY,
 				     ON_MEMSLOT_CREATE, 50));
 	listener_order(self->rig.l, NR_LISTENERS);
 
 	EXPECT_EQ(-EBUSY, gmem_vm_create_slot(&env->vm));
 	EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	/* There is no such slot: the guest's access goes nowhere. */
 	EXPECT_NE(0, gmem_vm_verify(&env->vm, 0, PAGES(1), SEED));
 
@@ -277,13 +277,13 @@ TEST_F(veto, N2_C12_memslot_creation)
 	EXPECT_EQ(0, gmem_set_slot(env->vm.vm_fd, GMEM_VM_SLOT, 0, PAGES(32),
 				   env->vm.gmem_fd, 0, env->vm.mem));
 	env_set_model(env, 0, 32, PAGE_SHARED);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 
 	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], 0, 0, 0));
 	EXPECT_EQ(0, gmem_vm_create_slot(&env->vm));
 	env_set_model(env, 48, 16, PAGE_SHARED);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 /* N2: nobody gets memory that a listener refused, by none of the ways to it. */
@@ -294,7 +294,7 @@ TEST_F(veto, N2_populate)
 
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(8), PAGES(8)));
 	env_set_model(env, 8, 8, PAGE_HOLE);
-	ASSERT_STREQ("", env_check(env));
+	ASSERT_MIRROR(env);
 	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], EBUSY, ON_POPULATE, 9));
 	listener_order(self->rig.l, NR_LISTENERS);
 
@@ -308,19 +308,19 @@ TEST_F(veto, N2_populate)
 		EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
 		EXPECT_EQ(-EBUSY, listener_fill(self->rig.l[0]));
 		EXPECT_STREQ(veto_order[variant->who], listener_order(self->rig.l, NR_LISTENERS));
-		EXPECT_STREQ("", env_check(env));
+		EXPECT_MIRROR(env);
 	}
 
 	/* The binding of another range is refused with the same, and whole. */
 	EXPECT_EQ(-EBUSY, mirror_bind(env->vm.gmem_fd, &env->ioas, 0,
 				      PAGES(NPAGES), 0x30000000));
 	EXPECT_EQ(0, walker_count(env->edu[0].bdf, 0x30000000, NPAGES));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 
 	ASSERT_EQ(0, listener_refuse(self->rig.l[variant->who], 0, 0, 0));
 	EXPECT_EQ(0, gmem_vm_fill(&env->vm, PAGES(9), PAGES(1), SEED));
 	env_set_model(env, 9, 1, PAGE_SHARED);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 TEST_HARNESS_MAIN

@@ -34,9 +34,6 @@
 
 #define RANDOM_STEPS	120
 
-#define EXPECT_MIRROR() EXPECT_STREQ("", env_check(&self->env))
-#define ASSERT_MIRROR() ASSERT_STREQ("", env_check(&self->env))
-
 /*
  * The file, bound, in one memslot at 0. Pages 32 to 63 are private, all others
  * shared; all have contents.
@@ -59,7 +56,7 @@ FIXTURE_SETUP(memslot)
 	ASSERT_EQ(0, env_convert(&self->env, 32, 32, true));
 	ASSERT_EQ(0, gmem_vm_fill(&self->env.vm, 0, self->env.vm.size, SEED));
 	ASSERT_EQ(0, env_bind(&self->env));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 }
 
 FIXTURE_TEARDOWN(memslot)
@@ -100,13 +97,13 @@ TEST_F(memslot, C12_M2_delete_and_create)
 	for (i = 0; i < 3; i++) {
 		ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 		model_gone(env, 0, NPAGES, true);
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		EXPECT_EQ(0, walker_count(self->edu->bdf, ENV_IOVA, NPAGES));
 		EXPECT_FALSE(env_device_reads(self->edu, 10, SEED));
 
 		ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 		model_gone(env, 0, NPAGES, false);
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 		EXPECT_FALSE(env_device_reads(self->edu, 40, SEED));
 	}
@@ -124,7 +121,7 @@ TEST_F(memslot, C12_C11_gone_pages_keep_their_contents)
 	EXPECT_TRUE(dma_read_faults(self->edu, env_iova(10)));
 	ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 /* Where the guest sees it does not matter to the device. */
@@ -134,7 +131,7 @@ TEST_F(memslot, C12_another_guest_address)
 
 	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	ASSERT_EQ(0, create_slot(env, OTHER_SLOT, OTHER_GPA, 0, NPAGES));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, OTHER_GPA + PAGES(10), PAGES(1), SEED));
@@ -187,7 +184,7 @@ TEST_F(memslot, C12_move_is_refused)
 	EXPECT_EQ(generation, mirror_generation(env->binding));
 	ASSERT_EQ(0, mirror_get_stats(env->binding, &after));
 	EXPECT_EQ(0, memcmp(&before, &after, sizeof(before)));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 }
 
@@ -202,19 +199,19 @@ TEST_F(memslot, C12_M2_parts)
 	/* The upper half, elsewhere */
 	ASSERT_EQ(0, create_slot(env, OTHER_SLOT, OTHER_GPA, 64, 64));
 	model_gone(env, 64, 64, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	/* A part that begins shared and ends private */
 	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 16, 20));
 	model_gone(env, 16, 20, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	ASSERT_EQ(0, delete_slot(env, OTHER_SLOT));
 	model_gone(env, 64, 64, true);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	ASSERT_EQ(0, create_slot(env, OTHER_SLOT, OTHER_GPA, 36, 92));
 	model_gone(env, 36, 92, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	/* What no memslot took up stays away. */
 	EXPECT_FALSE(env_device_reads(self->edu, 15, SEED));
@@ -224,7 +221,7 @@ TEST_F(memslot, C12_M2_parts)
 	ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 0, 36));
 	model_gone(env, 0, 36, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_EQ(NPAGES - 32, walker_count(self->edu->bdf, ENV_IOVA, NPAGES));
 }
 
@@ -238,15 +235,15 @@ TEST_F(memslot, C12_C8_conversions_while_gone)
 	ASSERT_EQ(0, env_convert(env, 40, 4, false));
 	model_gone(env, 40, 4, true);
 	ASSERT_EQ(0, env_convert(env, 8, 8, true));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_TRUE(host_faults(env_host(env, 8)));
 
 	/* A page that loses its memory meanwhile, and one that had none */
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, PAGES(70), PAGES(2)));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 	model_gone(env, 0, NPAGES, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, PAGES(70), PAGES(2), SEED));
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
@@ -264,11 +261,11 @@ TEST_F(memslot, C12_memory_comes_while_gone)
 	model_gone(env, 0, NPAGES, true);
 	ASSERT_EQ(0, gmem_allocate(env->vm.gmem_fd, PAGES(70), PAGES(1)));
 	ASSERT_EQ(0, host_write(env_host(env, 71), "x", 1));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 	model_gone(env, 0, NPAGES, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 }
 
 /* M3: a device, and a domain of its own, that come while the pages are gone. */
@@ -284,23 +281,23 @@ TEST_F(memslot, C12_M3_attach_while_gone)
 		ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 		model_gone(env, 0, NPAGES, true);
 		ASSERT_EQ(0, env_attach_late(env, i));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		EXPECT_EQ(0, walker_count(env->edu[1].bdf, ENV_IOVA, NPAGES));
 		EXPECT_FALSE(env_device_reads(&env->edu[1], 10, SEED));
 
 		ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 		model_gone(env, 0, NPAGES, false);
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		EXPECT_TRUE(env_device_reads(&env->edu[1], 10, SEED));
 
 		/* And one that sees the slot go */
 		ASSERT_EQ(0, gmem_vm_delete_slot(&env->vm));
 		model_gone(env, 0, NPAGES, true);
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		ASSERT_EQ(0, gmem_vm_create_slot(&env->vm));
 		model_gone(env, 0, NPAGES, false);
 		ASSERT_EQ(0, env_detach_late(env));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 	}
 }
 
@@ -321,7 +318,7 @@ TEST_F(memslot, C12_bind_while_gone)
 
 	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 16, 64));
 	model_gone(env, 16, 64, false);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_STREQ("", walker_check(self->edu->bdf, OTHER_IOVA, env->model,
 				      NPAGES, env->vm.mem));
 	EXPECT_STREQ("", mirror_check_runs(second, 0, env->model, NPAGES));
@@ -349,7 +346,7 @@ TEST_F(memslot, C12_before_the_first_memslot)
 	memset(model, PAGE_HOLE, 8);
 	EXPECT_STREQ("", walker_check(self->edu->bdf, OTHER_IOVA, model, 16, NULL));
 	EXPECT_STREQ("", mirror_check_runs(second, 0, model, 16));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	close(second);
 	close(fd);
 }
@@ -372,19 +369,19 @@ TEST_F(memslot, C12_N2_refused_creation)
 		err = i == 1 ? ENOMEM : EBUSY;
 		ASSERT_EQ(0, listener_refuse(l, err, ON_MEMSLOT_CREATE, 100));
 		ASSERT_EQ(-err, gmem_vm_create_slot(&env->vm));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		ASSERT_EQ(0, env_convert(env, 30, 4, i % 2));
 		model_gone(env, 0, NPAGES, true);
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 	}
 
 	ASSERT_EQ(0, create_slot(env, OTHER_SLOT, OTHER_GPA, 0, 100));
 	model_gone(env, 0, 100, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	ASSERT_EQ(0, listener_refuse(l, 0, 0, 0));
 	ASSERT_EQ(0, create_slot(env, GMEM_VM_SLOT, 0, 100, 28));
 	model_gone(env, 100, 28, false);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	close(l);
 }
 
@@ -421,7 +418,7 @@ TEST_F(memslot, C12_M2_random)
 		}
 		for (q = 0; q < 4; q++)
 			model_gone(env, q * quarter, quarter, !present[q]);
-		ASSERT_STREQ("", env_check(env)) {
+		ASSERT_MIRROR(env) {
 			TH_LOG("step %d", step);
 		}
 	}

@@ -25,9 +25,6 @@
 #define SEED		0x5eed1000
 #define OTHER_IOVA	0x30000000ULL
 
-#define EXPECT_MIRROR() EXPECT_STREQ("", env_check(&self->env))
-#define ASSERT_MIRROR() ASSERT_STREQ("", env_check(&self->env))
-
 FIXTURE(mirror)
 {
 	struct env env;
@@ -70,7 +67,7 @@ TEST_F(mirror, M1_same_range_at_several_iovas)
 		ASSERT_EQ(0, env_convert(env, 120, 16, !(i % 2)));
 		ASSERT_EQ(0, env_convert(env, 32, 128, i / 2));
 		ASSERT_EQ(0, env_convert(env, 70, 3 + i, !(i / 2)));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		ASSERT_STREQ("", walker_check(self->edu->bdf, OTHER_IOVA,
 					      env->model, NPAGES, env->vm.mem));
 		ASSERT_STREQ("", walker_check(self->edu->bdf, third,
@@ -85,7 +82,7 @@ TEST_F(mirror, M1_same_range_at_several_iovas)
 	/* One goes, the others stay. */
 	close(second);
 	EXPECT_EQ(0, walker_count(self->edu->bdf, OTHER_IOVA, NPAGES));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_STREQ("", walker_check(self->edu->bdf, third, env->model + 64,
 				      64, env_host(env, 64)));
 	close(part);
@@ -114,7 +111,7 @@ TEST_F(mirror, M1_two_files_in_one_ioas)
 	memset(model + 4, PAGE_PRIVATE, 3);
 	ASSERT_EQ(0, env_convert(env, 4, 20, true));
 	ASSERT_EQ(0, env_convert(env, 5, 2, false));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_STREQ("", walker_check(self->edu->bdf, OTHER_IOVA, model, 32, mem));
 	EXPECT_STREQ("", mirror_check_runs(second, 0, model, 32));
 
@@ -122,7 +119,7 @@ TEST_F(mirror, M1_two_files_in_one_ioas)
 	close(second);
 	second = mirror_bind(fd, &env->ioas, 0, size, ENV_IOVA - size);
 	ASSERT_LE(0, second);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_STREQ("", walker_check(self->edu->bdf, ENV_IOVA - size, model,
 				      32, mem));
 	close(second);
@@ -151,7 +148,7 @@ TEST_F(mirror, M1_two_ioases)
 
 	ASSERT_EQ(0, env_convert(env, 50, 100, false));
 	ASSERT_EQ(0, env_convert(env, 90, 5, true));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_STREQ("", walker_check(second_edu.bdf, OTHER_IOVA, env->model,
 				      NPAGES, env->vm.mem));
 	EXPECT_STREQ("", mirror_check_runs(binding, 0, env->model, NPAGES));
@@ -220,12 +217,12 @@ TEST_F(mirror, M3_attach_late_detach_reattach)
 	ASSERT_EQ(0, env_convert(env, 20, 50, false));
 	for (i = 0; i < 4; i++) {
 		ASSERT_EQ(0, env_attach_late(env, i % 2));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		ASSERT_EQ(0, env_convert(env, 30 + 10 * i, 25, i % 2));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		ASSERT_EQ(0, env_detach_late(env));
 		ASSERT_EQ(0, env_convert(env, 35 + 10 * i, 5, !(i % 2)));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 	}
 
 	/* The first domain of the IOAS goes, the second stays. */
@@ -233,17 +230,17 @@ TEST_F(mirror, M3_attach_late_detach_reattach)
 	ASSERT_EQ(0, edu_detach(self->edu));
 	ASSERT_EQ(0, env_convert(env, 0, 128, false));
 	ASSERT_EQ(0, env_convert(env, 9, 9, true));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_TRUE(env_device_reads(late, 8, SEED));
 	EXPECT_FALSE(env_device_reads(late, 9, SEED));
 
 	/* No domain at all, then all again */
 	ASSERT_EQ(0, env_detach_late(env));
 	ASSERT_EQ(0, env_convert(env, 10, 3, false));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	ASSERT_EQ(0, edu_attach(self->edu, &env->ioas, env->ioas.id));
 	ASSERT_EQ(0, env_attach_late(env, true));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 }
 
 /* M2, M3: a domain without a device is a domain of the IOAS too. */
@@ -259,9 +256,9 @@ TEST_F(mirror, M2_M3_domain_without_a_device_follows)
 
 	/* The device changes over to it, in one step. */
 	ASSERT_EQ(0, edu_attach(self->edu, &env->ioas, hwpt));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	ASSERT_EQ(0, env_convert(env, 32, 10, true));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_EQ(env->model[35] == PAGE_SHARED,
 		  env_device_reads(self->edu, 35, SEED));
 }
@@ -309,7 +306,7 @@ TEST_F(mirror, M3_attach_and_detach_while_converting)
 
 	EXPECT_EQ(0, c.ret);
 	EXPECT_LT(20, c.requests);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
 
@@ -333,7 +330,7 @@ TEST_F(mirror, M9_U4_unmap_of_the_whole_area_unbinds)
 	EXPECT_EQ(0, walker_count(self->edu->bdf, ENV_IOVA, NPAGES));
 	close(env->binding);
 	ASSERT_EQ(0, env_bind(env));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 /* M9: parts cannot be unmapped, nothing can be mapped over it. */
@@ -365,9 +362,9 @@ TEST_F(mirror, M9_part_unmap_and_map_over_are_refused)
 				       GMEM_PAGE_SIZE, env_iova(NPAGES - 1)));
 
 	EXPECT_EQ(0, mirror_poll_dead(env->binding));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	ASSERT_EQ(0, env_convert(env, 0, 40, true));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 /* M9: an IOAS is destroyed with a binding in it. */
@@ -388,9 +385,9 @@ TEST_F(mirror, M9_destroy_of_the_ioas_unbinds)
 	EXPECT_EQ(1, mirror_poll_dead(binding));
 	EXPECT_EQ(-ENODEV, mirror_read_runs(binding, 0, &run, 1));
 	ASSERT_EQ(0, env_convert(env, 7, 7, false));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	close(binding);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 /* M9: ordinary mappings before, behind and between are left alone. */
@@ -415,7 +412,7 @@ TEST_F(mirror, M9_other_mappings_are_untouched)
 		ASSERT_EQ(0, env_convert(env, 0, NPAGES, i % 2));
 		ASSERT_EQ(0, env_convert(env, 0, 1, !(i % 2)));
 		ASSERT_EQ(0, env_convert(env, NPAGES - 1, 1, !(i % 2)));
-		ASSERT_MIRROR();
+		ASSERT_MIRROR(&self->env);
 		EXPECT_STREQ("", walker_check(self->edu->bdf, before, all, 4, mem));
 		EXPECT_STREQ("", walker_check(self->edu->bdf, behind, all, 4, mem));
 		close(env->binding);

@@ -30,9 +30,6 @@
 #define RANDOM_STEPS	250	/* with either initial state */
 #define DMA_EVERY	50	/* a DMA takes 300 ms, so not in every step */
 
-#define EXPECT_MIRROR() EXPECT_STREQ("", env_check(&self->env))
-#define ASSERT_MIRROR() ASSERT_STREQ("", env_check(&self->env))
-
 FIXTURE(mirror)
 {
 	struct env env;
@@ -101,7 +98,7 @@ TEST_F(initial, M1_M2_C14_bind_maps_exactly_the_shared_pages)
 	EXPECT_EQ(0, walker_count(self->edu->bdf, ENV_IOVA, NPAGES));
 
 	ASSERT_EQ(0, env_bind(&self->env));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 
 	/* Nothing beside the range */
 	EXPECT_EQ(0, walker_count(self->edu->bdf, ENV_IOVA - GMEM_PAGE_SIZE, 1));
@@ -121,7 +118,7 @@ TEST_F(mirror, M11_bind_allocates_missing_shared_pages)
 	ASSERT_EQ(0, gmem_punch_hole(self->env.vm.gmem_fd, 0,
 				     self->env.vm.size));
 	ASSERT_EQ(0, env_bind(&self->env));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	ASSERT_EQ(0, dma_read(self->edu, env_iova(17), self->page));
 	EXPECT_EQ(0, memcmp(zero, self->page, sizeof(zero)));
 }
@@ -135,13 +132,13 @@ TEST_F(mirror, M2_C8_C11_device_follows_the_guest)
 	ASSERT_EQ(0, gmem_vm_map_gpa_range(&env->vm, 8 * GMEM_PAGE_SIZE,
 					   8 * GMEM_PAGE_SIZE, false));
 	env_set_model(env, 8, 8, PAGE_SHARED);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 
 	ASSERT_EQ(0, gmem_vm_map_gpa_range(&env->vm, 10 * GMEM_PAGE_SIZE,
 					   GMEM_PAGE_SIZE, true));
 	env_set_model(env, 10, 1, PAGE_PRIVATE);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_FALSE(env_device_reads(self->edu, 10, SEED));
 	EXPECT_TRUE(env_device_reads(self->edu, 9, SEED));
 	EXPECT_TRUE(env_device_reads(self->edu, 11, SEED));
@@ -156,7 +153,7 @@ TEST_F(mirror, M2_C8_C11_device_follows_the_guest)
 	ASSERT_EQ(0, gmem_vm_map_gpa_range(&env->vm, 10 * GMEM_PAGE_SIZE,
 					   GMEM_PAGE_SIZE, false));
 	env_set_model(env, 10, 1, PAGE_SHARED);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_TRUE(env_device_reads(self->edu, 10, SEED));
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
@@ -179,7 +176,7 @@ TEST_F(mirror, N3_M7_cached_translation_is_flushed)
 		ASSERT_EQ(0, env_convert(env, page, 1, true));
 		ASSERT_FALSE(env_device_reads(self->edu, page, SEED));
 	}
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 /* M2, C1, C8, C11, N5 */
@@ -193,7 +190,7 @@ TEST_F(initial, M2_C1_C8_C11_random_conversions)
 	for (i = 0; i < RANDOM_STEPS; i++) {
 		/* No false EAGAIN: the mirror holds no reference (N5). */
 		ASSERT_EQ(0, env_convert_random(env, &state));
-		ASSERT_STREQ("", env_check(env)) {
+		ASSERT_MIRROR(env) {
 			TH_LOG("step %d", i);
 		}
 		if (i % DMA_EVERY == DMA_EVERY - 1) {
@@ -221,20 +218,20 @@ TEST_F(mirror, C12_M11_punch_hole_unmaps)
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, 20 * GMEM_PAGE_SIZE,
 				     3 * GMEM_PAGE_SIZE));
 	env_set_model(env, 20, 3, PAGE_HOLE);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	EXPECT_FALSE(env_device_reads(self->edu, 21, SEED));
 	EXPECT_TRUE(env_device_reads(self->edu, 23, SEED));
 
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, 28 * GMEM_PAGE_SIZE,
 				     4 * GMEM_PAGE_SIZE));
 	env_set_model(env, 28, 2, PAGE_HOLE);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	/* Private, and shared again: new pages, zero. */
 	ASSERT_EQ(0, env_convert(env, 20, 20, true));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	ASSERT_EQ(0, env_convert(env, 20, 20, false));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 	ASSERT_EQ(0, dma_read(self->edu, env_iova(21), self->page));
 	EXPECT_EQ(0, memcmp(zero, self->page, sizeof(zero)));
 	ASSERT_EQ(0, dma_read(self->edu, env_iova(31), self->page));
@@ -253,21 +250,21 @@ TEST_F(mirror, M11_allocated_again_is_mapped_again)
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, 20 * GMEM_PAGE_SIZE,
 				     20 * GMEM_PAGE_SIZE));
 	env_set_model(env, 20, 20, PAGE_HOLE);
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	ASSERT_EQ(0, gmem_allocate(env->vm.gmem_fd, 22 * GMEM_PAGE_SIZE,
 				   3 * GMEM_PAGE_SIZE));
 	env_set_model(env, 22, 3, PAGE_SHARED);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 
 	ASSERT_EQ(0, host_write(env_host(env, 30), &byte, 1));
 	env_set_model(env, 30, 1, PAGE_SHARED);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 
 	ASSERT_EQ(0, gmem_vm_fill(&env->vm, 35 * GMEM_PAGE_SIZE,
 				  GMEM_PAGE_SIZE, SEED));
 	env_set_model(env, 35, 1, PAGE_SHARED);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_TRUE(env_device_reads(self->edu, 35, SEED));
 }
 
@@ -279,7 +276,7 @@ TEST_F(mirror, C12_last_close_of_the_file_revokes)
 
 	ASSERT_EQ(0, env_convert(env, 0, 100, false));
 	ASSERT_EQ(0, env_bind(env));
-	ASSERT_MIRROR();
+	ASSERT_MIRROR(&self->env);
 
 	gmem_vm_close_gmem(&env->vm);
 	EXPECT_EQ(0, walker_count(self->edu->bdf, ENV_IOVA, NPAGES));
@@ -353,7 +350,7 @@ TEST_F(mirror, M7_C7_counters)
 	EXPECT_EQ(before.mapped_pages + 3, after.mapped_pages);
 	EXPECT_GE(before.syncs + 2, after.syncs);
 	EXPECT_EQ(0, after.failures);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 /* A pin refuses; the mirror stays whole and is told of the abort. */
@@ -371,18 +368,18 @@ TEST_F(mirror, C1_C4_N1_refused_conversion_changes_nothing)
 
 	EXPECT_EQ(-EAGAIN, env_convert(env, 10, 50, true));
 	EXPECT_EQ(33 * GMEM_PAGE_SIZE, env->vm.error_offset);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_TRUE(env_device_reads(self->edu, 12, SEED));
 	EXPECT_TRUE(env_device_reads(self->edu, 33, SEED));
 
 	/* Its neighbours are free to go. */
 	EXPECT_EQ(0, env_convert(env, 32, 1, true));
 	EXPECT_EQ(0, env_convert(env, 34, 1, true));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	close(pin);
 	EXPECT_EQ(0, env_convert(env, 10, 50, true));
 	EXPECT_EQ(0, env->vm.error_offset);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 /* C4: an ordinary mapping of the host's address pins, in the same IOAS too. */
@@ -398,13 +395,13 @@ TEST_F(mirror, C4_ordinary_mapping_of_the_page_refuses)
 	EXPECT_EQ(20 * GMEM_PAGE_SIZE, env->vm.error_offset);
 	EXPECT_EQ(-EAGAIN, env_convert(env, 22, 1, true));
 	EXPECT_EQ(22 * GMEM_PAGE_SIZE, env->vm.error_offset);
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 	EXPECT_TRUE(dma_read_matches(self->edu, OTHER_IOVA + GMEM_PAGE_SIZE,
 				     21 * GMEM_PAGE_SIZE, SEED));
 
 	ASSERT_EQ(0, ioas_unmap(&env->ioas, OTHER_IOVA, 3 * GMEM_PAGE_SIZE));
 	EXPECT_EQ(0, env_convert(env, 0, 64, true));
-	EXPECT_MIRROR();
+	EXPECT_MIRROR(&self->env);
 }
 
 TEST_HARNESS_MAIN

@@ -193,20 +193,20 @@ TEST_F(all, M10_M1_both_policies_in_one_ioas)
 	ASSERT_EQ(0, env_bind(env));
 	ASSERT_EQ(0, env_convert(env, 5, 20, false));
 	ASSERT_EQ(0, env_convert(env, 9, 3, true));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	expect_all(_metadata, rig);
 
 	ASSERT_EQ(0, gmem_punch_hole(env->vm.gmem_fd, 8 * GMEM_PAGE_SIZE,
 				     2 * GMEM_PAGE_SIZE));
 	env_set_model(env, 8, 1, PAGE_HOLE);
 	memset(rig->has_memory + 8, PAGE_HOLE, 2);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	expect_all(_metadata, rig);
 
 	/* Page 8 was shared all the time; page 9 gets memory to become shared. */
 	ASSERT_EQ(0, env_convert(env, 9, 1, false));
 	rig->has_memory[9] = PAGE_SHARED;
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	expect_all(_metadata, rig);
 }
 

@@ -208,9 +208,9 @@ TEST_F(race, C6_N5_M2_M3_C11_all_at_once)
 		EXPECT_LT(0, actors[i].done);
 	}
 
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	EXPECT_EQ(0, env_attach_late(env, true));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
 
@@ -244,7 +244,7 @@ TEST_F(race, C6_faults_never_refuse)
 	EXPECT_EQ(0, host.ret);
 	EXPECT_EQ(0, guest.ret);
 	EXPECT_LT(0, rounds);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 TEST_HARNESS_MAIN

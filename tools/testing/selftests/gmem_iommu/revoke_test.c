@@ -128,7 +128,7 @@ FIXTURE_SETUP(revoke)
 	self->rig.edu = &env->edu[0];
 	ASSERT_EQ(0, listener_open_both(env, self->rig.l));
 	/* Mapped by everybody, and cached by the IOMMU. */
-	ASSERT_STREQ("", env_check(env));
+	ASSERT_MIRROR(env);
 	self->rig.guest_mappings = kvm_stat(env->vm.vm_fd, "pages_4k");
 	ASSERT_LT(NPAGES, self->rig.guest_mappings);
 }
@@ -203,7 +203,7 @@ TEST_F(revoke, C12_C8_N1_N3_M2_device_is_off)
 	env_set_model(env, variant->first, variant->npages, PAGE_HOLE);
 	EXPECT_EQ(env->vm.gmem_fd < 0, mirror_poll_dead(env->binding));
 	if (env->vm.gmem_fd >= 0)
-		EXPECT_STREQ("", env_check(env));
+		EXPECT_MIRROR(env);
 	EXPECT_EQ(left, walker_count(rig->edu->bdf, ENV_IOVA, NPAGES));
 	EXPECT_EQ(!!left, env_device_reads(rig->edu, NEIGHBOUR, SEED));
 	EXPECT_TRUE(dma_read_faults(rig->edu, env_iova(variant->first)));

@@ -105,7 +105,7 @@ static void remember(struct __test_metadata *_metadata, struct scene *s)
 	ASSERT_LE(0, s->nr_resident);
 	ASSERT_STREQ("", gmem_state_read(&s->before, env->binding,
 					 env->vm.mem, NPAGES));
-	ASSERT_STREQ("", env_check(env));
+	ASSERT_MIRROR(env);
 }
 
 static void expect_same(struct __test_metadata *_metadata, struct scene *s)
@@ -117,7 +117,7 @@ static void expect_same(struct __test_metadata *_metadata, struct scene *s)
 	ASSERT_STREQ("", gmem_state_read(&now, env->binding, env->vm.mem, NPAGES));
 	ASSERT_EQ(-1, gmem_state_diff(&s->before, &now));
 	ASSERT_EQ(s->before.generation, now.generation);
-	ASSERT_STREQ("", env_check(env));
+	ASSERT_MIRROR(env);
 }
 
 /* The request waits for a reference, and the signal arrives meanwhile. */
@@ -156,7 +156,7 @@ TEST_F(signals, C13_while_waiting_for_a_reference)
 	/* The same request, when nobody is in its way. */
 	close(fd);
 	ASSERT_EQ(0, env_convert(env, 16, NPAGES - 16, true));
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 	EXPECT_EQ(0, gmem_vm_verify(&env->vm, 0, env->vm.size, SEED));
 }
 
@@ -189,7 +189,7 @@ static void convert_under_fire(struct __test_metadata *_metadata,
 		expect_same(_metadata, s);
 	}
 	ASSERT_EQ(0, ret);
-	ASSERT_STREQ("", env_check(env));
+	ASSERT_MIRROR(env);
 }
 
 /* A thousand runs, of both directions. */
@@ -276,7 +276,7 @@ TEST_F(signals, C13_M11_bind)
 	TH_LOG("%d of %d interrupted", interrupted, try);
 	EXPECT_LE(ENOUGH, interrupted);
 	ASSERT_EQ(0, ret);
-	EXPECT_STREQ("", env_check(env));
+	EXPECT_MIRROR(env);
 }
 
 TEST_HARNESS_MAIN

@@ -75,8 +75,7 @@ FIXTURE_SETUP(trace)
 		why = start_tracing(&self->s.tracing);
 	if (why)
 		SKIP(return, "%s", why);
-	ASSERT_EQ(0, env_create(&self->s.env, NPAGES, true));
-	ASSERT_EQ(0, gmem_vm_fill(&self->s.env.vm, 0, self->s.env.vm.size, SEED));
+	ASSERT_EQ(0, env_create_filled(&self->s.env, NPAGES, true, SEED));
 	ASSERT_EQ(0, fstat(self->s.env.vm.gmem_fd, &st));
 	self->s.ino = st.st_ino;
 }

@@ -82,6 +82,10 @@ void env_set_model(struct env *env, size_t first, size_t npages, __u8 state);
  */
 const char *env_check(struct env *env);
 
+/* For programs with kselftest_harness.h */
+#define EXPECT_MIRROR(env)	EXPECT_STREQ("", env_check(env))
+#define ASSERT_MIRROR(env)	ASSERT_STREQ("", env_check(env))
+
 static inline __u64 env_iova(size_t page)
 {
 	return ENV_IOVA + page * GMEM_PAGE_SIZE;
