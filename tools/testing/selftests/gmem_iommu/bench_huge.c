@@ -14,11 +14,8 @@
 #include "lib/hugepool.h"
 #include "lib/measure.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NR_BLOCKS	(SIZE_1G / SIZE_2M)
 #define BLOCK_PAGES	(SIZE_2M / GMEM_PAGE_SIZE)
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define HUGE_1G		(GMEM_VM_PRIVATE | GUEST_MEMFD_FLAG_HUGETLB |	\
 			 GUEST_MEMFD_HUGE_1GB)
 

@@ -28,13 +28,10 @@
 #include "lib/state.h"
 #include "lib/walker.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NR_PAGES	128
 #define FILE_SIZE	PAGES(NR_PAGES)
 #define IOVA		0x10000000ULL
 #define SEED		0x5eed0002
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 
 /**
  * struct rig - A VM with its file, and the test's opinion of the file
@@ -445,18 +442,6 @@ TEST_F(contents, C5_lru_batch_of_other_cpu)
 	rig_check(_metadata, rig);
 }
 
-static int set_vm_attributes(struct rig *rig, __u64 gpa, __u64 size,
-			     __u64 attributes)
-{
-	struct kvm_memory_attributes args = {
-		.address = gpa,
-		.size = size,
-		.attributes = attributes,
-	};
-
-	return ioctl(rig->vm.vm_fd, KVM_SET_MEMORY_ATTRIBUTES, &args) ? -errno : 0;
-}
-
 /* The state of the file decides for its slots, whatever the VM says. */
 TEST_F(contents, C15_vm_attributes_are_not_asked)
 {
@@ -466,11 +451,11 @@ TEST_F(contents, C15_vm_attributes_are_not_asked)
 	rig_write_all(_metadata, rig);
 	rig_convert(_metadata, rig, 32, 32, PRIVATE);
 
-	if (set_vm_attributes(rig, 0, FILE_SIZE, KVM_MEMORY_ATTRIBUTE_PRIVATE) == -ENOTTY)
+	if (gmem_vm_set_attributes(&rig->vm, 0, FILE_SIZE, KVM_MEMORY_ATTRIBUTE_PRIVATE) == -ENOTTY)
 		SKIP(return, "no KVM_SET_MEMORY_ATTRIBUTES");
 	rig_check_guest(_metadata, rig);
 	rig_check(_metadata, rig);
-	EXPECT_EQ(0, set_vm_attributes(rig, 0, FILE_SIZE, 0));
+	EXPECT_EQ(0, gmem_vm_set_attributes(&rig->vm, 0, FILE_SIZE, 0));
 	rig_check_guest(_metadata, rig);
 	rig_check(_metadata, rig);
 }
@@ -497,13 +482,14 @@ TEST_F(contents, C15_vm_attributes_elsewhere)
 	memcpy(page, anon, sizeof(page));
 	EXPECT_TRUE(gmem_pattern_matches(page, gpa, SEED));
 
-	if (set_vm_attributes(rig, gpa, PAGES(1), KVM_MEMORY_ATTRIBUTE_PRIVATE) == -ENOTTY)
+	if (gmem_vm_set_attributes(&rig->vm, gpa, PAGES(1),
+				   KVM_MEMORY_ATTRIBUTE_PRIVATE) == -ENOTTY)
 		SKIP(return, "no KVM_SET_MEMORY_ATTRIBUTES");
 	EXPECT_EQ(-EILSEQ, gmem_vm_verify(&rig->vm, gpa, PAGES(1), SEED));
 	ASSERT_EQ(0, gmem_vm_fill(&rig->vm, gpa, PAGES(1), SEED + 1));
 	EXPECT_EQ(0, memcmp(page, anon, sizeof(page)));
 
-	EXPECT_EQ(0, set_vm_attributes(rig, gpa, PAGES(1), 0));
+	EXPECT_EQ(0, gmem_vm_set_attributes(&rig->vm, gpa, PAGES(1), 0));
 	EXPECT_EQ(0, gmem_vm_verify(&rig->vm, gpa, PAGES(1), SEED));
 	rig_check(_metadata, rig);
 }

@@ -22,7 +22,6 @@
 #include "lib/sweep_harness.h"
 #include "lib/walker.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NR_PAGES	64
 #define FILE_SIZE	PAGES(NR_PAGES)
 #define NR_BINDINGS	RIG_BINDINGS

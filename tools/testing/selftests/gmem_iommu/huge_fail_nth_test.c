@@ -23,9 +23,6 @@
 #include "lib/rig.h"
 #include "lib/sweep_harness.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define PAGE		5UL	/* the one that is converted */
 
 /* The middle of the file, which is the end of a huge page if it has two. */

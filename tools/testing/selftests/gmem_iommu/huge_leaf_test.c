@@ -19,10 +19,7 @@
 #include "lib/mirror.h"
 #include "lib/walker.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define SEED		0x5eed000b
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define IOVA		0x100000000ULL
 #define NR_ROUNDS	12
 

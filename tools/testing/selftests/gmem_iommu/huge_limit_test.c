@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/cgroup.h"
@@ -23,24 +22,9 @@
 #include "lib/mirror.h"
 #include "lib/state.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define SEED		0x5eed0008
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define IOVA		0x100000000ULL
 #define PAGE		5UL	/* of a huge page */
-
-static int convert(struct gmem_vm *vm, size_t page, size_t nr, __u32 target)
-{
-	return gmem_convert(vm->gmem_fd, PAGES(page), PAGES(nr), target, NULL);
-}
-
-static long long blocks(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) ? -errno : st.st_blocks * 512LL;
-}
 
 /**
  * struct stand - A file of huge pages that is bound
@@ -97,7 +81,7 @@ static void expect_pool(struct __test_metadata *_metadata, const struct stand *s
 	EXPECT_EQ(s->before.free - used, now.free);
 	EXPECT_EQ(s->before.resv + reserved, now.resv);
 	if (s->vm.gmem_fd >= 0)
-		EXPECT_EQ(used * (long long)page_size, blocks(s->vm.gmem_fd));
+		EXPECT_EQ(used * (long long)page_size, gmem_get_memory(s->vm.gmem_fd));
 }
 
 /* -- hugetlb cgroups ------------------------------------------------------- */
@@ -178,10 +162,10 @@ TEST_F(cgroup, H6_charges_are_exact)
 		EXPECT_USED(i + 1);
 	}
 
-	ASSERT_EQ(0, convert(vm, PAGE, 1, SHARED));
-	ASSERT_EQ(0, convert(vm, huge + PAGE, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, PAGE, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, huge + PAGE, 1, SHARED));
 	EXPECT_USED(variant->nr);
-	ASSERT_EQ(0, convert(vm, PAGE, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, PAGE, 1, PRIVATE));
 	EXPECT_USED(variant->nr);
 
 	/* One that is whole, and one that is in pieces. */
@@ -215,7 +199,7 @@ TEST_F(cgroup, H6_C2_faults_beyond_the_limit)
 	close(self->s.binding);
 	self->s.binding = -1;
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, PAGES(16), SEED));
-	ASSERT_EQ(0, convert(vm, huge + PAGE, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, huge + PAGE, 1, SHARED));
 	ASSERT_EQ(0, set_limit(self->limit, variant->page_size, 1));
 	EXPECT_USED(1);
 
@@ -228,8 +212,8 @@ TEST_F(cgroup, H6_C2_faults_beyond_the_limit)
 	EXPECT_USED(1);
 
 	/* What is there goes on. */
-	EXPECT_EQ(0, convert(vm, PAGE, 1, SHARED));
-	EXPECT_EQ(0, convert(vm, PAGE, 1, PRIVATE));
+	EXPECT_EQ(0, gmem_vm_convert(vm, PAGE, 1, SHARED));
+	EXPECT_EQ(0, gmem_vm_convert(vm, PAGE, 1, PRIVATE));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(16), SEED));
 	EXPECT_USED(1);
 
@@ -350,12 +334,12 @@ TEST_F(memcg, H6_U6_huge_pages_are_charged)
 	EXPECT_LE(before + 2 * (long long)SIZE_2M, cgroup_get("memory.current"));
 
 	/* The charge goes through pieces, and back with them. */
-	ASSERT_EQ(0, convert(vm, PAGE, 1, SHARED));
-	ASSERT_EQ(0, convert(vm, 512 + PAGE, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, PAGE, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 512 + PAGE, 1, SHARED));
 	expect_stat(_metadata, 2 * SIZE_2M);
 	ASSERT_EQ(0, gmem_punch_hole(vm->gmem_fd, SIZE_2M, SIZE_2M));
 	expect_stat(_metadata, SIZE_2M);
-	ASSERT_EQ(0, convert(vm, PAGE, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, PAGE, 1, PRIVATE));
 	expect_stat(_metadata, SIZE_2M);
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, SIZE_2M, SEED));
 }
@@ -378,7 +362,7 @@ TEST_F(memcg, C1_C2_C4_H6_beyond_the_limit)
 	expect_shared(_metadata, s, 0, 0);
 	expect_pool(_metadata, s, SIZE_2M, 1, 3);
 	ASSERT_EQ(0, cgroup_set("memory.max", "max"));
-	EXPECT_EQ(0, convert(&s->vm, 500, 100, SHARED));
+	EXPECT_EQ(0, gmem_vm_convert(&s->vm, 500, 100, SHARED));
 	expect_shared(_metadata, s, 500, 100);
 	expect_pool(_metadata, s, SIZE_2M, 2, 2);
 	EXPECT_EQ(0, gmem_vm_verify(&s->vm, 0, PAGES(16), SEED));
@@ -453,7 +437,7 @@ static void expect_one_missing(struct __test_metadata *_metadata, struct stand *
 	EXPECT_EQ(PAGES(1024 + 3), offset);
 	EXPECT_EQ(generation, mirror_generation(s->binding));
 	expect_shared(_metadata, s, 0, 0);
-	EXPECT_EQ(2 * (long long)SIZE_2M, blocks(s->vm.gmem_fd));
+	EXPECT_EQ(2 * (long long)SIZE_2M, gmem_get_memory(s->vm.gmem_fd));
 	ASSERT_EQ(0, hugepool_read(SIZE_2M, &now));
 	EXPECT_EQ(0, memcmp(&before, &now, sizeof(now)));
 
@@ -468,9 +452,9 @@ TEST_F(lost, C1_C4_H6_H10_reserved_page)
 {
 	struct stand *s = &self->s;
 
-	ASSERT_EQ(0, convert(&s->vm, 1024, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&s->vm, 1024, 1, SHARED));
 	self->broken = shared_pfn(_metadata, &s->vm, 1024) + 7;
-	ASSERT_EQ(0, convert(&s->vm, 1024, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&s->vm, 1024, 1, PRIVATE));
 	ASSERT_EQ(0, gmem_punch_hole(s->vm.gmem_fd, 2 * SIZE_2M, SIZE_2M));
 	ASSERT_EQ(0, host_break_pfn(self->broken));
 	ASSERT_EQ(0, gmem_vm_fill(&s->vm, 0, 2 * SIZE_2M, SEED));
@@ -484,11 +468,11 @@ TEST_F(lost, C1_C4_H6_H10_page_of_the_file)
 	struct hugepool now;
 
 	ASSERT_EQ(0, gmem_vm_fill(&s->vm, 0, 2 * SIZE_2M, SEED));
-	ASSERT_EQ(0, convert(&s->vm, 1024, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&s->vm, 1024, 1, SHARED));
 	self->broken = shared_pfn(_metadata, &s->vm, 1024);
 	ASSERT_EQ(0, host_break(s->vm.mem + PAGES(1024)));
 	ASSERT_EQ(0, gmem_punch_hole(s->vm.gmem_fd, 2 * SIZE_2M, SIZE_2M));
-	ASSERT_EQ(0, convert(&s->vm, 1024, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&s->vm, 1024, 1, PRIVATE));
 	ASSERT_EQ(0, hugepool_read(SIZE_2M, &now));
 	EXPECT_EQ(NR_LOST_POOL - 1, now.nr);
 	EXPECT_EQ(0, now.resv);

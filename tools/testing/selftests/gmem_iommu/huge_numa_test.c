@@ -23,11 +23,8 @@
 #include "lib/mirror.h"
 #include "lib/state.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define HUGE(n)		((n) * SIZE_2M)
 #define SEED		0x5eed000a
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define IOVA		0x100000000ULL
 #define NR_NODES	2
 #define NR_HUGE		6UL	/* of the file */

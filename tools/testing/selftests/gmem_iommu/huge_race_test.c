@@ -20,10 +20,7 @@
 #include "lib/hugepool.h"
 #include "lib/vmstat.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define SEED		0x5eed000a
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define AREA		512UL	/* pages of each converter, from the first on */
 #define NR_CONVERTERS	2
 #define NR_FAULTERS	16

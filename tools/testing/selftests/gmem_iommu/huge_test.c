@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/gmem_vm.h"
@@ -24,10 +23,7 @@
 #include "lib/hugepool.h"
 #include "lib/kvm_stats.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define SEED		0x5eed0005
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define NR_THREADS	16
 
 #define HUGE_2M		(GUEST_MEMFD_FLAG_HUGETLB | GUEST_MEMFD_HUGE_2MB)
@@ -97,11 +93,6 @@ FIXTURE_TEARDOWN(huge)
 	ASSERT_POOL(0, 0);
 }
 
-static int convert(struct gmem_vm *vm, size_t page, size_t nr, __u32 target)
-{
-	return gmem_convert(vm->gmem_fd, PAGES(page), PAGES(nr), target, NULL);
-}
-
 /* The PFN of the first page of the file, from one of its pages that is shared. */
 static __u64 base_pfn(struct __test_metadata *_metadata, struct gmem_vm *vm,
 		      size_t page)
@@ -113,13 +104,6 @@ static __u64 base_pfn(struct __test_metadata *_metadata, struct gmem_vm *vm,
 	ASSERT_EQ(0, host_pfns(vm->mem + PAGES(page), &pfn, 1));
 	ASSERT_NE(0, pfn);
 	return pfn - page;
-}
-
-static long long blocks(int fd)
-{
-	struct stat st;
-
-	return fstat(fd, &st) ? -errno : st.st_blocks * 512LL;
 }
 
 /* A huge page is one folio; @split: all blocks but one are large, and that is not. */
@@ -173,26 +157,26 @@ TEST_F(huge, H6_counters)
 	struct gmem_vm *vm = &self->vm;
 	long i;
 
-	EXPECT_EQ(0, blocks(vm->gmem_fd));
+	EXPECT_EQ(0, gmem_get_memory(vm->gmem_fd));
 	for (i = 0; i < variant->nr; i++) {
 		ASSERT_EQ(0, gmem_vm_fill(vm, i * variant->page_size,
 					  GMEM_PAGE_SIZE, SEED));
 		ASSERT_POOL(i + 1, variant->nr - i - 1);
 		EXPECT_EQ((i + 1) * (long long)variant->page_size,
-			  blocks(vm->gmem_fd));
+			  gmem_get_memory(vm->gmem_fd));
 	}
 
 	/* Split and merged, it is the same huge page. */
-	ASSERT_EQ(0, convert(vm, 7, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 7, 1, SHARED));
 	ASSERT_POOL(variant->nr, 0);
-	ASSERT_EQ(0, convert(vm, 7, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 7, 1, PRIVATE));
 	ASSERT_POOL(variant->nr, 0);
-	EXPECT_EQ((long long)self->size, blocks(vm->gmem_fd));
+	EXPECT_EQ((long long)self->size, gmem_get_memory(vm->gmem_fd));
 
 	/* What is punched out goes back to the file's reservation. */
 	ASSERT_EQ(0, gmem_punch_hole(vm->gmem_fd, 0, variant->page_size));
 	ASSERT_POOL(variant->nr - 1, 1);
-	ASSERT_EQ(0, convert(vm, 7, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 7, 1, SHARED));
 	ASSERT_EQ(0, gmem_allocate(vm->gmem_fd, 0, variant->page_size));
 	ASSERT_POOL(variant->nr, 0);
 
@@ -209,7 +193,7 @@ TEST_F(huge, H2_H3_C11_split_and_merge)
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
 	ASSERT_EQ(0, gmem_vm_fill(vm, self->size - SIZE_2M, SIZE_2M, SEED));
 
-	ASSERT_EQ(0, convert(vm, 5, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 5, 1, SHARED));
 	pfn = base_pfn(_metadata, vm, 5);
 	expect_folios(_metadata, pfn, variant->page_size, true);
 
@@ -221,13 +205,13 @@ TEST_F(huge, H2_H3_C11_split_and_merge)
 	EXPECT_EQ(0, gmem_vm_verify(vm, self->size - SIZE_2M, SIZE_2M, SEED));
 
 	/* More of the same block, and back but for the last. */
-	ASSERT_EQ(0, convert(vm, 0, 512, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 512, SHARED));
 	EXPECT_EQ(pfn, base_pfn(_metadata, vm, 511));
 	for (i = 0; i < 511; i++)
-		ASSERT_EQ(0, convert(vm, i, 1, PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, i, 1, PRIVATE));
 	expect_folios(_metadata, pfn, variant->page_size, true);
 
-	ASSERT_EQ(0, convert(vm, 511, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 511, 1, PRIVATE));
 	expect_folios(_metadata, pfn, variant->page_size, false);
 	EXPECT_TRUE(host_faults(vm->mem + PAGES(511)));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, SIZE_2M, SEED));
@@ -241,7 +225,7 @@ TEST_F(huge, C14_H2_allocated_in_pieces)
 	__u8 page[GMEM_PAGE_SIZE];
 	__u64 pfn;
 
-	ASSERT_EQ(0, convert(vm, 17, 3, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 17, 3, SHARED));
 	pfn = base_pfn(_metadata, vm, 18);
 	expect_folios(_metadata, pfn, variant->page_size, true);
 	ASSERT_EQ(0, host_read(page, vm->mem + PAGES(18), sizeof(page)));
@@ -268,12 +252,12 @@ TEST_F(huge, H11_C8_large_mappings)
 	EXPECT_LE(1, kvm_stat(vm->vm_fd, name));
 
 	/* The neighbours stay mapped, without a fault. */
-	ASSERT_EQ(0, convert(vm, 3, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 3, 1, SHARED));
 	EXPECT_EQ(0, kvm_stat(vm->vm_fd, name));
 	EXPECT_LE(511, kvm_stat(vm->vm_fd, "pages_4k"));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, SIZE_2M, SEED));
 
-	ASSERT_EQ(0, convert(vm, 3, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 3, 1, PRIVATE));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, SIZE_2M, SEED));
 	EXPECT_LE(1, kvm_stat(vm->vm_fd, name));
 }
@@ -289,7 +273,7 @@ TEST_F(huge, H8_punch)
 					   variant->page_size));
 	EXPECT_EQ(-EINVAL, gmem_allocate(vm->gmem_fd, 0, GMEM_PAGE_SIZE));
 
-	ASSERT_EQ(0, convert(vm, 9, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 9, 1, SHARED));
 	pin = host_pin(vm->mem + PAGES(9), GMEM_PAGE_SIZE);
 	ASSERT_LE(0, pin);
 	EXPECT_EQ(-EAGAIN, gmem_punch_hole(vm->gmem_fd, 0, variant->page_size));
@@ -318,8 +302,8 @@ TEST_F(huge, C4_H4_pin_refuses)
 	int pin;
 
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
-	ASSERT_EQ(0, convert(vm, 0, 16, SHARED));
-	ASSERT_EQ(0, convert(vm, last - 3, 8, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 16, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, last - 3, 8, SHARED));
 	pfn = base_pfn(_metadata, vm, 0);
 	ASSERT_EQ(0, folio_map_read(pfn, variant->page_size, &map));
 
@@ -347,7 +331,7 @@ TEST_F(huge, H7_pinned_at_close)
 	int pin;
 
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
-	ASSERT_EQ(0, convert(vm, 20, 40, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 20, 40, SHARED));
 	pin = host_pin(vm->mem + PAGES(30), 3 * GMEM_PAGE_SIZE);
 	ASSERT_LE(0, pin);
 
@@ -394,7 +378,7 @@ TEST_F(huge, H9_sixteen_threads)
 	pthread_barrier_t barrier;
 	int i;
 
-	ASSERT_EQ(0, convert(&self->vm, 0, 512, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 0, 512, SHARED));
 	pthread_barrier_init(&barrier, NULL, NR_THREADS);
 	for (i = 0; i < NR_THREADS; i++) {
 		touchers[i].barrier = &barrier;
@@ -428,7 +412,7 @@ TEST_F(huge, C1_C11_random)
 
 		if (start + n > nr)
 			n = nr - start;
-		ASSERT_EQ(0, convert(vm, offset + start, n, to ? SHARED : PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, offset + start, n, to ? SHARED : PRIVATE));
 		memset(shared + start, to, n);
 		for (i = 0; i < nr; i += 1 + rand() % 64)
 			ASSERT_EQ(!shared[i],
@@ -438,7 +422,7 @@ TEST_F(huge, C1_C11_random)
 						    SEED));
 	}
 	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr), SEED));
-	ASSERT_EQ(0, convert(vm, offset, nr, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, offset, nr, PRIVATE));
 	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(offset), PAGES(nr), SEED));
 }
 
@@ -456,7 +440,7 @@ static void break_in_block(struct __test_metadata *_metadata, struct gmem_vm *vm
 	ASSERT_EQ(0, host_break_pfn(base_pfn + broken));
 	for (page = block + 7; page < block + 512; page += 64) {
 		EXPECT_EQ(page == broken ? -EHWPOISON : 0,
-			  convert(vm, page, 1, SHARED)) {
+			  gmem_vm_convert(vm, page, 1, SHARED)) {
 			TH_LOG("page %zu of the block", page - block);
 		}
 		EXPECT_EQ(page == broken, host_faults(vm->mem + PAGES(page)));
@@ -477,7 +461,7 @@ TEST_F(huge, H10_memory_failure)
 	__u64 offset, pfn;
 
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
-	ASSERT_EQ(0, convert(vm, 40, 4, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 40, 4, SHARED));
 	pfn = base_pfn(_metadata, vm, 40);
 	ASSERT_EQ(0, host_break(vm->mem + PAGES(41)));
 	EXPECT_TRUE(host_faults(vm->mem + PAGES(41)));
@@ -488,8 +472,8 @@ TEST_F(huge, H10_memory_failure)
 	EXPECT_FALSE(host_faults(vm->mem + PAGES(40)));
 
 	/* Its neighbours become private, but not a part of something larger. */
-	EXPECT_EQ(0, convert(vm, 40, 1, PRIVATE));
-	EXPECT_EQ(0, convert(vm, 42, 2, PRIVATE));
+	EXPECT_EQ(0, gmem_vm_convert(vm, 40, 1, PRIVATE));
+	EXPECT_EQ(0, gmem_vm_convert(vm, 42, 2, PRIVATE));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(41), SEED));
 	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(42), PAGES(470), SEED));
 	expect_folios(_metadata, pfn, variant->page_size, true);
@@ -498,16 +482,16 @@ TEST_F(huge, H10_memory_failure)
 		break_in_block(_metadata, vm, pfn);
 
 	/* Another block, where the file has one: its large folio breaks. */
-	ASSERT_EQ(0, convert(vm, far, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, far, 1, SHARED));
 	pfn = base_pfn(_metadata, vm, far) + far;
-	ASSERT_EQ(0, convert(vm, far, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, far, 1, PRIVATE));
 	ASSERT_EQ(0, host_break_pfn(pfn + 7));
 	EXPECT_EQ(-EHWPOISON, gmem_convert(vm->gmem_fd, PAGES(far + 5), PAGES(9),
 					   SHARED, &offset));
 	EXPECT_EQ(PAGES(far + 7), offset);
-	EXPECT_EQ(0, convert(vm, far + 8, 1, SHARED));
+	EXPECT_EQ(0, gmem_vm_convert(vm, far + 8, 1, SHARED));
 	EXPECT_FALSE(host_faults(vm->mem + PAGES(far + 8)));
-	ASSERT_EQ(0, convert(vm, far + 8, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, far + 8, 1, PRIVATE));
 	ASSERT_EQ(0, folio_map_read(pfn, SIZE_2M, &map));
 	EXPECT_EQ(512, map.small);
 

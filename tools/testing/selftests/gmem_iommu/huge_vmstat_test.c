@@ -20,10 +20,7 @@
 #include "lib/hugepool.h"
 #include "lib/vmstat.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define SEED		0x5eed0009
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define PAGE		5UL
 #define BLOCK		(SIZE_2M / GMEM_PAGE_SIZE)
 /* Pages of the struct pages of 2 MiB, and of those that are one folio of 1 GiB. */
@@ -160,11 +157,6 @@ FIXTURE_TEARDOWN(vmstat)
 		EXPECT_EQ(0, hugepool_optimize(SIZE_2M, self->was_optimized));
 }
 
-static int convert(struct gmem_vm *vm, size_t page, size_t nr, __u32 target)
-{
-	return gmem_convert(vm->gmem_fd, PAGES(page), PAGES(nr), target, NULL);
-}
-
 TEST_F(vmstat, H5_H6_split_and_merge)
 {
 	const size_t huge = variant->page_size / GMEM_PAGE_SIZE;
@@ -174,31 +166,31 @@ TEST_F(vmstat, H5_H6_split_and_merge)
 	EXPECT_COUNTERS(0, 0);
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, PAGES(16), SEED));
 	EXPECT_COUNTERS(1, 0);
-	ASSERT_EQ(0, convert(vm, PAGE, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, PAGE, 1, SHARED));
 	EXPECT_COUNTERS(1, 1);
 	EXPECT_FALSE(host_faults(vm->mem + PAGES(PAGE)));
 	EXPECT_COUNTERS(1, 1);
 
 	/* More of the same, and one that is in pieces from the start. */
-	ASSERT_EQ(0, convert(vm, 0, 3, SHARED));
-	ASSERT_EQ(0, convert(vm, huge, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 3, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, huge, 1, SHARED));
 	EXPECT_COUNTERS(1, 1);
 	EXPECT_FALSE(host_faults(vm->mem + PAGES(huge)));
 	EXPECT_COUNTERS(2, 2);
 
-	ASSERT_EQ(0, convert(vm, 0, 3, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 3, PRIVATE));
 	EXPECT_COUNTERS(2, 2);
-	ASSERT_EQ(0, convert(vm, PAGE, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, PAGE, 1, PRIVATE));
 	EXPECT_COUNTERS(2, 1);
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(16), SEED));
 
 	/* Blocks of the page that is in pieces come and go. */
 	if (huge > BLOCK) {
-		ASSERT_EQ(0, convert(vm, huge + 3 * BLOCK, BLOCK + 1, SHARED));
+		ASSERT_EQ(0, gmem_vm_convert(vm, huge + 3 * BLOCK, BLOCK + 1, SHARED));
 		EXPECT_BLOCKS(2, 1, 3);
-		ASSERT_EQ(0, convert(vm, huge + 3 * BLOCK, BLOCK, PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, huge + 3 * BLOCK, BLOCK, PRIVATE));
 		EXPECT_BLOCKS(2, 1, 2);
-		ASSERT_EQ(0, convert(vm, huge + 4 * BLOCK, 1, PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, huge + 4 * BLOCK, 1, PRIVATE));
 		EXPECT_BLOCKS(2, 1, 1);
 	}
 
@@ -212,13 +204,13 @@ TEST_F(vmstat, H5_H6_split_and_merge)
 	/* Nothing is lost on the way, not even a little. */
 	for (i = 0; i < (huge > 512 ? 2 : NR_ROUNDS); i++) {
 		ASSERT_EQ(0, gmem_vm_fill(vm, 0, PAGES(1), SEED));
-		ASSERT_EQ(0, convert(vm, i, 1, SHARED));
-		ASSERT_EQ(0, convert(vm, i, 1, PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, i, 1, SHARED));
+		ASSERT_EQ(0, gmem_vm_convert(vm, i, 1, PRIVATE));
 		ASSERT_EQ(0, gmem_punch_hole(vm->gmem_fd, 0, variant->page_size));
 	}
 	EXPECT_COUNTERS(0, 0);
 	/* The teardown closes a file with one in pieces. */
-	ASSERT_EQ(0, convert(vm, 0, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, SHARED));
 	EXPECT_FALSE(host_faults(vm->mem));
 }
 
@@ -228,12 +220,12 @@ TEST_F(vmstat, H5_H6_H7_refused_and_pinned)
 	int pin, i;
 
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, PAGES(16), SEED));
-	ASSERT_EQ(0, convert(vm, PAGE, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, PAGE, 1, SHARED));
 	pin = host_pin(vm->mem + PAGES(PAGE), GMEM_PAGE_SIZE);
 	ASSERT_LE(0, pin);
 
 	/* A conversion that is refused, and a merge that is put off. */
-	EXPECT_EQ(-EAGAIN, convert(vm, 0, 16, PRIVATE));
+	EXPECT_EQ(-EAGAIN, gmem_vm_convert(vm, 0, 16, PRIVATE));
 	EXPECT_COUNTERS(1, 1);
 
 	/* What is pinned stays what it is when the file goes. */

@@ -16,7 +16,6 @@
 #include "lib/harness.h"
 #include "lib/host.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		32
 #define SEED		0x5eed7000
 #define PARAMETER	"/sys/module/kvm/parameters/gmem_in_place_conversion"

@@ -20,7 +20,6 @@
 #include "lib/listener.h"
 #include "lib/walker.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		64
 #define SEED		0x5eed3000
 

@@ -22,11 +22,8 @@
 #include "lib/host.h"
 #include "lib/listener.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		64
 #define SEED		0x5eed3000
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 
 /*
  * One guest whose pages are all shared and have contents, one listener to all of
@@ -56,16 +53,9 @@ FIXTURE_TEARDOWN(heard)
 	gmem_vm_destroy(&self->vm);
 }
 
-static int convert(struct gmem_vm *vm, size_t first, size_t npages,
-		   __u32 target)
-{
-	return gmem_convert(vm->gmem_fd, PAGES(first), PAGES(npages), target,
-			    &vm->error_offset);
-}
-
 TEST_F(heard, N1_N3_to_private)
 {
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, PRIVATE));
 	EXPECT_STREQ("prepare convert -8-15 (shared, memory)\n"
 		     "invalidate convert -8-15 (shared, memory)\n"
 		     "populate convert -8-15 (private, memory)\n",
@@ -75,11 +65,11 @@ TEST_F(heard, N1_N3_to_private)
 /* N1, M11: what becomes shared has memory before anyone is asked. */
 TEST_F(heard, N1_N3_M11_to_shared)
 {
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, PRIVATE));
 	ASSERT_EQ(0, gmem_punch_hole(self->vm.gmem_fd, PAGES(8), PAGES(8)));
 	listener_forget(self->l);
 
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, SHARED));
 	EXPECT_STREQ("prepare convert +8-15 (private, memory)\n"
 		     "invalidate convert +8-15 (private, memory)\n"
 		     "populate convert +8-15 (shared, memory)\n",
@@ -94,7 +84,7 @@ TEST_F(heard, N1_N3_both_ways)
 		{ .offset = PAGES(20), .size = PAGES(4), .target = PRIVATE },
 	};
 
-	ASSERT_EQ(0, convert(&self->vm, 40, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 40, 8, PRIVATE));
 	listener_forget(self->l);
 	ASSERT_EQ(0, gmem_convert_vec(self->vm.gmem_fd, ranges, 2, NULL));
 	EXPECT_STREQ("prepare convert -20-23 (shared, memory) +40-43 (private, memory)\n"
@@ -106,12 +96,12 @@ TEST_F(heard, N1_N3_both_ways)
 /* A listener that asks for no memory any more still hears of everything. */
 TEST_F(heard, N1_idle_listener_gets_no_memory)
 {
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, PRIVATE));
 	ASSERT_EQ(0, gmem_punch_hole(self->vm.gmem_fd, PAGES(8), PAGES(8)));
 	ASSERT_EQ(0, listener_set_idle(self->l));
 	listener_forget(self->l);
 
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, SHARED));
 	EXPECT_STREQ("prepare convert +8-15 (private, none)\n"
 		     "invalidate convert +8-15 (private, none)\n"
 		     "populate convert +8-15 (shared, none)\n",
@@ -165,7 +155,7 @@ TEST_F(heard, N1_populate)
 /* Memory in private pages is the guest's own business. */
 TEST_F(heard, N1_private_memory_is_not_reported)
 {
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, PRIVATE));
 	ASSERT_EQ(0, gmem_punch_hole(self->vm.gmem_fd, PAGES(8), PAGES(8)));
 	listener_forget(self->l);
 
@@ -212,12 +202,12 @@ TEST_F(heard, N1_C12_memslot_of_a_part)
 {
 	struct gmem_vm *vm = &self->vm;
 
-	ASSERT_EQ(0, convert(vm, 0, 16, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 16, PRIVATE));
 	ASSERT_EQ(0, gmem_vm_delete_slot(vm));
 	listener_forget(self->l);
 
 	/* Conversions go on; what becomes shared is not there. */
-	ASSERT_EQ(0, convert(vm, 10, 2, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 10, 2, SHARED));
 	EXPECT_STREQ("prepare convert +10-11 (private, pending)\n"
 		     "invalidate convert +10-11 (private, pending)\n"
 		     "populate convert +10-11 (shared, pending)\n",
@@ -268,7 +258,7 @@ TEST_F(heard, N1_C4_abort)
 	if (pin == -ENOENT)
 		SKIP(return, "no CONFIG_GUP_TEST");
 	ASSERT_LE(0, pin);
-	EXPECT_EQ(-EAGAIN, convert(&self->vm, 8, 8, PRIVATE));
+	EXPECT_EQ(-EAGAIN, gmem_vm_convert(&self->vm, 8, 8, PRIVATE));
 	EXPECT_EQ(PAGES(10), self->vm.error_offset);
 	EXPECT_STREQ("prepare convert -8-15 (shared, memory)\n"
 		     "abort convert -8-15 (shared, memory)\n",
@@ -282,18 +272,18 @@ TEST_F(heard, N1_only_who_is_concerned)
 	int upper = listener_open(self->vm.gmem_fd, 32, 32);
 
 	ASSERT_LE(0, upper);
-	ASSERT_EQ(0, convert(&self->vm, 0, 32, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 0, 32, PRIVATE));
 	EXPECT_STREQ("", listener_log(upper));
 	listener_forget(self->l);
 
-	ASSERT_EQ(0, convert(&self->vm, 24, 12, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 24, 12, SHARED));
 	EXPECT_STREQ("prepare convert +24-31 (private, memory)\n"
 		     "invalidate convert +24-31 (private, memory)\n"
 		     "populate convert +24-31 (shared, memory)\n",
 		     listener_log(self->l));
 	EXPECT_STREQ("", listener_log(upper));
 
-	ASSERT_EQ(0, convert(&self->vm, 24, 12, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 24, 12, PRIVATE));
 	EXPECT_STREQ("prepare convert -24-35 (shared, memory)\n"
 		     "invalidate convert -24-35 (shared, memory)\n"
 		     "populate convert -24-35 (private, memory)\n",
@@ -304,14 +294,14 @@ TEST_F(heard, N1_only_who_is_concerned)
 /* C7: nothing to do: nobody is told. */
 TEST_F(heard, C7_nothing_to_do)
 {
-	ASSERT_EQ(0, convert(&self->vm, 0, NPAGES, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 0, NPAGES, SHARED));
 	EXPECT_EQ(0, gmem_set_attributes2(self->vm.gmem_fd, 0, PAGES(NPAGES), 0,
 					  NULL));
 	EXPECT_STREQ("", listener_log(self->l));
 
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, PRIVATE));
 	listener_forget(self->l);
-	ASSERT_EQ(0, convert(&self->vm, 10, 4, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 10, 4, PRIVATE));
 	EXPECT_EQ(0, gmem_set_attributes2(self->vm.gmem_fd, PAGES(8), PAGES(8),
 					  KVM_MEMORY_ATTRIBUTE_PRIVATE, NULL));
 	EXPECT_STREQ("", listener_log(self->l));
@@ -320,19 +310,19 @@ TEST_F(heard, C7_nothing_to_do)
 /* C8: of a mixed range exactly what differs. */
 TEST_F(heard, C8_only_runs_that_differ)
 {
-	ASSERT_EQ(0, convert(&self->vm, 8, 8, PRIVATE));
-	ASSERT_EQ(0, convert(&self->vm, 63, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 8, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 63, 1, PRIVATE));
 	listener_forget(self->l);
 
-	ASSERT_EQ(0, convert(&self->vm, 4, 60, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 4, 60, PRIVATE));
 	EXPECT_STREQ("prepare convert -4-7 (shared, memory) -16-62 (shared, memory)\n"
 		     "invalidate convert -4-7 (shared, memory) -16-62 (shared, memory)\n"
 		     "populate convert -4-7 (private, memory) -16-62 (private, memory)\n",
 		     listener_log(self->l));
 
-	ASSERT_EQ(0, convert(&self->vm, 30, 2, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 30, 2, SHARED));
 	listener_forget(self->l);
-	ASSERT_EQ(0, convert(&self->vm, 0, NPAGES, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&self->vm, 0, NPAGES, SHARED));
 	EXPECT_STREQ("prepare convert +4-29 (private, memory) +32-63 (private, memory)\n"
 		     "invalidate convert +4-29 (private, memory) +32-63 (private, memory)\n"
 		     "populate convert +4-29 (shared, memory) +32-63 (shared, memory)\n",
@@ -430,8 +420,8 @@ TEST_F(heard, N1_exactly_one_end)
 	for (i = 0; i < NR_RANDOM; i++) {
 		first = rand_r(&state) % NPAGES;
 		npages = 1 + rand_r(&state) % (NPAGES - first);
-		ret = convert(vm, first, npages,
-			      rand_r(&state) % 2 ? SHARED : PRIVATE);
+		ret = gmem_vm_convert(vm, first, npages,
+				      rand_r(&state) % 2 ? SHARED : PRIVATE);
 		ASSERT_TRUE(!ret || ret == -EAGAIN || ret == -EBUSY) {
 			TH_LOG("step %d: %d", i, ret);
 		}
@@ -486,8 +476,8 @@ static void convert_until_stopped(struct gmem_vm *vm, struct progress *p)
 	while (!p->ret && !__atomic_load_n(&p->stop, __ATOMIC_RELAXED)) {
 		first = rand_r(&state) % NPAGES;
 		npages = 1 + rand_r(&state) % (NPAGES - first);
-		p->ret = convert(vm, first, npages,
-				 rand_r(&state) % 2 ? SHARED : PRIVATE);
+		p->ret = gmem_vm_convert(vm, first, npages,
+					 rand_r(&state) % 2 ? SHARED : PRIVATE);
 		__atomic_add_fetch(&p->rounds, 1, __ATOMIC_RELAXED);
 	}
 	_exit(0);

@@ -23,7 +23,6 @@
 #include "lib/state.h"
 #include "lib/walker.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		64
 #define SEED		0x5eed3000
 #define NR_LISTENERS	3

@@ -25,7 +25,6 @@
 #include "lib/state.h"
 #include "lib/walker.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		128
 #define SEED		0x5eed4000
 #define OTHER_IOVA	0x30000000ULL

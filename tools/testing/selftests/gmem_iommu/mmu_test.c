@@ -21,11 +21,8 @@
 #include "lib/host.h"
 #include "lib/kvm_stats.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		64
 #define SEED		0x5eed6000
-#define SHARED		KVM_GMEM_TARGET_SHARED
-#define PRIVATE		KVM_GMEM_TARGET_PRIVATE
 #define OTHER_GPA	0x10000000ULL
 #define OTHER_SLOT	20
 #define LARGE_PAGE	0x200000UL
@@ -49,13 +46,6 @@ FIXTURE_SETUP(mmu)
 FIXTURE_TEARDOWN(mmu)
 {
 	gmem_vm_destroy(&self->vm);
-}
-
-static int convert(struct gmem_vm *vm, size_t first, size_t npages,
-		   __u32 target)
-{
-	return gmem_convert(vm->gmem_fd, PAGES(first), PAGES(npages), target,
-			    NULL);
 }
 
 static int prefault(struct gmem_vm *vm, size_t first, size_t npages)
@@ -82,8 +72,8 @@ TEST_F(mmu, C15_prefault)
 	struct gmem_vm *vm = &self->vm;
 	long long faults, mapped;
 
-	ASSERT_EQ(0, convert(vm, 0, NPAGES, PRIVATE));
-	ASSERT_EQ(0, convert(vm, 16, 24, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, NPAGES, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 16, 24, SHARED));
 	mapped = kvm_stat(vm->vm_fd, "pages_4k");
 	if (prefault(vm, 0, NPAGES) == -EOPNOTSUPP)
 		SKIP(return, "no KVM_PRE_FAULT_MEMORY");
@@ -96,7 +86,7 @@ TEST_F(mmu, C15_prefault)
 	EXPECT_EQ(0, vm->nr_fault_exits);
 
 	/* Both wrote to the file, and to nothing else. */
-	ASSERT_EQ(0, convert(vm, 0, NPAGES, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, NPAGES, SHARED));
 	EXPECT_TRUE(gmem_pattern_matches(vm->mem + PAGES(3), PAGES(3), SEED + 1));
 	EXPECT_TRUE(gmem_pattern_matches(vm->mem + PAGES(20), PAGES(20), SEED + 1));
 }
@@ -109,7 +99,7 @@ TEST_F(mmu, C15_prefault_again)
 	int i;
 
 	for (i = 0; i < 4; i++) {
-		ASSERT_EQ(0, convert(vm, 8, 8, i % 2 ? SHARED : PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, 8, 8, i % 2 ? SHARED : PRIVATE));
 		EXPECT_EQ(mapped - 8, kvm_stat(vm->vm_fd, "pages_4k"));
 		if (prefault(vm, 0, NPAGES) == -EOPNOTSUPP)
 			SKIP(return, "no KVM_PRE_FAULT_MEMORY");
@@ -142,7 +132,7 @@ TEST_F(mmu, C15_exit_for_access_of_the_wrong_kind)
 					 GMEM_VM_SHARED));
 	run = vm.run;
 	ASSERT_EQ(0, gmem_vm_fill(&vm, 0, PAGES(8), SEED));
-	ASSERT_EQ(0, convert(&vm, 3, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(&vm, 3, 1, PRIVATE));
 
 	EXPECT_EQ(-EFAULT, run_once(&vm, 3));
 	EXPECT_EQ(KVM_EXIT_MEMORY_FAULT, run->exit_reason);
@@ -150,7 +140,7 @@ TEST_F(mmu, C15_exit_for_access_of_the_wrong_kind)
 	EXPECT_EQ(PAGES(3), run->memory_fault.gpa);
 	EXPECT_EQ(PAGES(1), run->memory_fault.size);
 
-	ASSERT_EQ(0, convert(&vm, 3, 1, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(&vm, 3, 1, SHARED));
 	EXPECT_EQ(0, run_once(&vm, 3));
 	EXPECT_EQ(KVM_EXIT_IO, run->exit_reason);
 	EXPECT_EQ(0, vm.mbox->ret);
@@ -170,7 +160,7 @@ TEST_F(mmu, C15_exit_says_which_kind)
 		ASSERT_EQ(0, host_pfns(vm->mem + PAGES(3 + i), &pfns[i], 1));
 		ASSERT_NE(0, pfns[i]);
 	}
-	ASSERT_EQ(0, convert(vm, 4, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 4, 1, PRIVATE));
 	/* It would be killed for a broken page that it has mapped. */
 	ASSERT_EQ(0, munmap(vm->mem, vm->size));
 	vm->mem = NULL;
@@ -197,18 +187,6 @@ TEST_F(mmu, C15_exit_says_which_kind)
 	}
 }
 
-static int set_vm_attributes(struct gmem_vm *vm, __u64 gpa, __u64 size,
-			     __u64 attributes)
-{
-	struct kvm_memory_attributes args = {
-		.address = gpa,
-		.size = size,
-		.attributes = attributes,
-	};
-
-	return ioctl(vm->vm_fd, KVM_SET_MEMORY_ATTRIBUTES, &args) ? -errno : 0;
-}
-
 /*
  * Two files side by side in one VM: the state of the convertible one is its own,
  * that of the other is the VM's attribute, and they do not see each other.
@@ -233,19 +211,19 @@ TEST_F(mmu, C15_two_kinds_of_files_in_one_vm)
 
 	/* Two sets of contents in the other slot: shared and private. */
 	ASSERT_EQ(0, gmem_vm_fill(vm, OTHER_GPA, PAGES(8), SEED + 2));
-	if (set_vm_attributes(vm, 0, all, KVM_MEMORY_ATTRIBUTE_PRIVATE) == -ENOTTY)
+	if (gmem_vm_set_attributes(vm, 0, all, KVM_MEMORY_ATTRIBUTE_PRIVATE) == -ENOTTY)
 		SKIP(return, "no KVM_SET_MEMORY_ATTRIBUTES");
 	ASSERT_EQ(0, gmem_vm_fill(vm, OTHER_GPA, PAGES(8), SEED + 3));
 
 	for (i = 0; i < 4; i++) {
 		/* The file converts; the VM's attributes of the same pages too. */
-		ASSERT_EQ(0, convert(vm, 8, 8, i % 2 ? SHARED : PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, 8, 8, i % 2 ? SHARED : PRIVATE));
 		EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NPAGES), SEED));
 		EXPECT_EQ(0, gmem_vm_verify(vm, OTHER_GPA, PAGES(8),
 					    i % 2 ? SEED + 2 : SEED + 3));
 		EXPECT_EQ(!(i % 2), host_faults(vm->mem + PAGES(8)));
-		ASSERT_EQ(0, set_vm_attributes(vm, 0, all, i % 2 ?
-					       KVM_MEMORY_ATTRIBUTE_PRIVATE : 0));
+		ASSERT_EQ(0, gmem_vm_set_attributes(vm, 0, all, i % 2 ?
+						    KVM_MEMORY_ATTRIBUTE_PRIVATE : 0));
 	}
 	EXPECT_TRUE(gmem_pattern_matches(anon, OTHER_GPA, SEED + 2));
 	EXPECT_EQ(0, vm->nr_fault_exits);
@@ -306,15 +284,15 @@ TEST_F(mmu, C15_mapping_level)
 		SKIP(return, "the host has no large page to give");
 
 	ASSERT_EQ(0, convert_alternately(vm, PRIVATE));
-	ASSERT_EQ(0, convert(vm, 8, 30, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 8, 30, PRIVATE));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NPAGES), SEED));
-	ASSERT_EQ(0, convert(vm, 0, NPAGES, SHARED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, NPAGES, SHARED));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NPAGES), SEED));
 	EXPECT_EQ(1, kvm_stat(vm->vm_fd, "pages_2m"));
 
 	/* All of the file, and the first page beside it */
-	ASSERT_EQ(0, set_vm_attributes(vm, 0, OTHER_GPA + PAGES(1),
-				       KVM_MEMORY_ATTRIBUTE_PRIVATE));
+	ASSERT_EQ(0, gmem_vm_set_attributes(vm, 0, OTHER_GPA + PAGES(1),
+					    KVM_MEMORY_ATTRIBUTE_PRIVATE));
 	EXPECT_EQ(0, gmem_vm_verify(vm, OTHER_GPA + PAGES(1), PAGES(1), SEED));
 	EXPECT_EQ(0, kvm_stat(vm->vm_fd, "pages_2m"));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NPAGES), SEED));
@@ -365,7 +343,7 @@ TEST_F(mmu, C8_neighbours_do_not_fault)
 	EXPECT_EQ(0, touch_by_guest(vm, 0, NPAGES));
 
 	for (i = 0; i < 10; i++) {
-		ASSERT_EQ(0, convert(vm, at, 1, PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, at, 1, PRIVATE));
 		EXPECT_EQ(0, touch_by_host(vm, 0, at));
 		EXPECT_EQ(0, touch_by_host(vm, behind, NPAGES - behind));
 		EXPECT_EQ(0, touch_by_guest(vm, 0, at));
@@ -374,7 +352,7 @@ TEST_F(mmu, C8_neighbours_do_not_fault)
 		EXPECT_EQ(1, touch_by_guest(vm, at, 1));
 		EXPECT_EQ(0, touch_by_guest(vm, 0, NPAGES));
 
-		ASSERT_EQ(0, convert(vm, at, 1, SHARED));
+		ASSERT_EQ(0, gmem_vm_convert(vm, at, 1, SHARED));
 		EXPECT_EQ(0, touch_by_host(vm, 0, at));
 		EXPECT_EQ(0, touch_by_host(vm, behind, NPAGES - behind));
 		EXPECT_EQ(0, touch_by_guest(vm, 0, at));
@@ -416,7 +394,7 @@ TEST_F(mmu, C7_nothing_to_do_costs_nothing)
 	struct gmem_vm *vm = &self->vm;
 	int i;
 
-	ASSERT_EQ(0, convert(vm, 8, 8, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 8, 8, PRIVATE));
 	ASSERT_LE(0, touch_by_host(vm, 0, 8));
 	ASSERT_LE(0, touch_by_host(vm, 16, NPAGES - 16));
 	ASSERT_LE(0, touch_by_guest(vm, 0, NPAGES));
@@ -432,7 +410,7 @@ TEST_F(mmu, C7_nothing_to_do_costs_nothing)
 	EXPECT_EQ(0, touch_by_guest(vm, 0, NPAGES));
 
 	/* They do move. */
-	ASSERT_EQ(0, convert(vm, 20, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 20, 1, PRIVATE));
 	EXPECT_STRNE("", kvm_counters_changed(vm->vm_fd, &of_vm));
 }
 
@@ -488,7 +466,7 @@ TEST_F(mmu, C8_C10_neighbours_of_a_vector)
 	};
 	struct gmem_vm *vm = &self->vm;
 
-	ASSERT_EQ(0, convert(vm, 42, 2, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 42, 2, PRIVATE));
 	touch_by_host(vm, 0, 42);
 	touch_by_host(vm, 44, NPAGES - 44);
 	ASSERT_LE(0, touch_by_guest(vm, 0, NPAGES));
@@ -520,7 +498,7 @@ TEST_F(mmu, C8_refused_conversion_costs_no_fault)
 	ASSERT_LE(0, pin);
 	EXPECT_EQ(0, touch_by_host(vm, 0, NPAGES));
 
-	EXPECT_EQ(-EAGAIN, convert(vm, 0, NPAGES, PRIVATE));
+	EXPECT_EQ(-EAGAIN, gmem_vm_convert(vm, 0, NPAGES, PRIVATE));
 	EXPECT_EQ(0, touch_by_host(vm, 0, NPAGES));
 	EXPECT_EQ(0, touch_by_guest(vm, 0, NPAGES));
 	close(pin);

@@ -195,14 +195,14 @@ FIXTURE_VARIANT(attributes)
 	struct poke poke[MAX_POKES];
 };
 
-#define PRIVATE		KVM_MEMORY_ATTRIBUTE_PRIVATE
+#define ATTRIBUTE	KVM_MEMORY_ATTRIBUTE_PRIVATE
 
 FIXTURE_VARIANT_ADD(attributes, exact) CASE(0);
 FIXTURE_VARIANT_ADD(attributes, read) CASE(EINVAL, POKE64(attributes.attributes, 1));
 FIXTURE_VARIANT_ADD(attributes, execute) CASE(EINVAL, POKE64(attributes.attributes, 4));
 FIXTURE_VARIANT_ADD(attributes, private_and_more)
-	CASE(EINVAL, POKE64(attributes.attributes, PRIVATE | 1));
-FIXTURE_VARIANT_ADD(attributes, next) CASE(EINVAL, POKE64(attributes.attributes, PRIVATE << 1));
+	CASE(EINVAL, POKE64(attributes.attributes, ATTRIBUTE | 1));
+FIXTURE_VARIANT_ADD(attributes, next) CASE(EINVAL, POKE64(attributes.attributes, ATTRIBUTE << 1));
 FIXTURE_VARIANT_ADD(attributes, high) CASE(EINVAL, POKE64(attributes.attributes, 1ULL << 63));
 FIXTURE_VARIANT_ADD(attributes, flags) CASE(EINVAL, POKE64(attributes.flags, 1));
 FIXTURE_VARIANT_ADD(attributes, U2_reserved_first) CASE(EINVAL, POKE64(attributes.reserved[0], 1));

@@ -35,7 +35,6 @@
 #include "lib/harness.h"
 #include "lib/host.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NPAGES		512
 #define NR_VCPUS	4
 #define NR_CONVERSIONS	10000

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "gmem_vm.h"
@@ -138,6 +139,13 @@ int gmem_allocate(int gmem_fd, __u64 offset, __u64 size)
 	if (fallocate(gmem_fd, FALLOC_FL_KEEP_SIZE, offset, size))
 		return -errno;
 	return 0;
+}
+
+long long gmem_get_memory(int gmem_fd)
+{
+	struct stat st;
+
+	return fstat(gmem_fd, &st) ? -errno : st.st_blocks * 512LL;
 }
 
 const char *gmem_vm_missing(void)
@@ -298,6 +306,25 @@ int gmem_vm_create_slot(const struct gmem_vm *vm)
 int gmem_vm_delete_slot(const struct gmem_vm *vm)
 {
 	return gmem_set_slot(vm->vm_fd, GMEM_VM_SLOT, 0, 0, -1, 0, NULL);
+}
+
+int gmem_vm_convert(struct gmem_vm *vm, size_t first, size_t npages,
+		    __u32 target)
+{
+	return gmem_convert(vm->gmem_fd, PAGES(first), PAGES(npages), target,
+			    &vm->error_offset);
+}
+
+int gmem_vm_set_attributes(const struct gmem_vm *vm, __u64 gpa, size_t size,
+			   __u64 attributes)
+{
+	struct kvm_memory_attributes args = {
+		.address = gpa,
+		.size = size,
+		.attributes = attributes,
+	};
+
+	return xioctl(vm->vm_fd, KVM_SET_MEMORY_ATTRIBUTES, &args);
 }
 
 static int create_memfd(size_t size)

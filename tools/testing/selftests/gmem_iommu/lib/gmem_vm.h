@@ -23,6 +23,11 @@
 
 #define GMEM_PAGE_SHIFT		12
 #define GMEM_PAGE_SIZE		4096UL
+#define PAGES(n)		((n) * GMEM_PAGE_SIZE)
+
+/* What a conversion asks for; tests are lists of them. */
+#define SHARED			KVM_GMEM_TARGET_SHARED
+#define PRIVATE			KVM_GMEM_TARGET_PRIVATE
 
 /* Flags of a convertible file that the host can map; all private at first. */
 #define GMEM_VM_PRIVATE		(GUEST_MEMFD_FLAG_MMAP | \
@@ -113,6 +118,14 @@ int gmem_vm_add_vcpu(const struct gmem_vm *vm, struct gmem_vm *more,
 int gmem_vm_create_slot(const struct gmem_vm *vm);
 int gmem_vm_delete_slot(const struct gmem_vm *vm);
 
+/* Convert pages of the guest_memfd; @vm->error_offset is the kernel's. */
+int gmem_vm_convert(struct gmem_vm *vm, size_t first, size_t npages,
+		    __u32 target);
+
+/* KVM_SET_MEMORY_ATTRIBUTES, which the state of a convertible file does not heed. */
+int gmem_vm_set_attributes(const struct gmem_vm *vm, __u64 gpa, size_t size,
+			   __u64 attributes);
+
 /* The parts of gmem_vm_destroy(), for tests of the order. */
 void gmem_vm_close_gmem(struct gmem_vm *vm);	/* host mapping and fd */
 void gmem_vm_close_vm(struct gmem_vm *vm);	/* vCPU, VM and program */
@@ -155,5 +168,8 @@ int gmem_set_attributes2(int gmem_fd, __u64 offset, __u64 size,
 			 __u64 attributes, __u64 *error_offset);
 int gmem_punch_hole(int gmem_fd, __u64 offset, __u64 size);
 int gmem_allocate(int gmem_fd, __u64 offset, __u64 size);
+
+/* Bytes of memory that the file has; or -errno. */
+long long gmem_get_memory(int gmem_fd);
 
 #endif /* SELFTESTS_GMEM_IOMMU_GMEM_VM_H */

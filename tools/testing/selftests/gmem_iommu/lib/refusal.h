@@ -16,7 +16,6 @@
 #include "ioas.h"
 #include "state.h"
 
-#define PAGES(n)	((n) * GMEM_PAGE_SIZE)
 #define NR_PAGES	16
 #define FILE_SIZE	PAGES(NR_PAGES)
 #define IOVA		0x10000000ULL
