@@ -3,8 +3,6 @@
  * What a conversion in a huge page of 1 GiB costs: time and struct pages, with the
  * vmemmap optimization of hugetlb and without.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +11,7 @@
 #include "lib/gmem_vm.h"
 #include "lib/hugepool.h"
 #include "lib/measure.h"
+#include "lib/text.h"
 
 #define NR_BLOCKS	(SIZE_1G / SIZE_2M)
 #define BLOCK_PAGES	(SIZE_2M / GMEM_PAGE_SIZE)
@@ -26,11 +25,8 @@
 /* Huge pages that come into the pool from now on have an optimized vmemmap, or not. */
 static void optimize_vmemmap(bool optimize)
 {
-	int fd = open("/proc/sys/vm/hugetlb_optimize_vmemmap", O_WRONLY);
-
-	if (fd < 0 || write(fd, optimize ? "1" : "0", 1) != 1)
-		must("vm.hugetlb_optimize_vmemmap", -errno);
-	close(fd);
+	must("vm.hugetlb_optimize_vmemmap",
+	     text_write("/proc/sys/vm/hugetlb_optimize_vmemmap", optimize ? "1" : "0"));
 	must("empty the pool", hugepool_resize(SIZE_1G, 0));
 	must("a huge page", hugepool_resize(SIZE_1G, 1));
 	ksft_print_msg("vmemmap %soptimized:\n", optimize ? "" : "not ");

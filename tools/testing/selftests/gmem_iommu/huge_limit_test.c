@@ -8,7 +8,6 @@
  * Requirements: H6, H10, C1, C2, C4, M11.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,6 +20,7 @@
 #include "lib/ioas.h"
 #include "lib/mirror.h"
 #include "lib/state.h"
+#include "lib/text.h"
 
 #define SEED		0x5eed0008
 #define IOVA		0x100000000ULL
@@ -397,16 +397,14 @@ FIXTURE_SETUP(lost)
 FIXTURE_TEARDOWN(lost)
 {
 	char text[32];
-	int fd;
 
 	stand_destroy(&self->s);
 	/* With the broken page in it the pool would not be what it was. */
 	EXPECT_EQ(0, hugepool_resize(SIZE_2M, 0));
-	fd = open("/sys/kernel/debug/hwpoison/unpoison-pfn", O_WRONLY | O_CLOEXEC);
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)self->broken);
-	if (self->broken && write(fd, text, strlen(text)) < 0)
+	if (self->broken &&
+	    text_write("/sys/kernel/debug/hwpoison/unpoison-pfn", text))
 		TH_LOG("page %s stays broken", text);
-	close(fd);
 	EXPECT_EQ(0, hugepool_resize(SIZE_2M, self->pool.nr));
 }
 

@@ -21,6 +21,7 @@
 #include "lib/harness.h"
 #include "lib/host.h"
 #include "lib/mirror.h"
+#include "lib/text.h"
 #include "lib/walker.h"
 
 #define NPAGES		64
@@ -33,15 +34,7 @@
 
 static int pretend_protected(bool yes)
 {
-	ssize_t n;
-	int fd;
-
-	fd = open(PRETEND, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = write(fd, yes ? "Y" : "N", 1);
-	close(fd);
-	return n == 1 ? 0 : -EIO;
+	return text_write(PRETEND, yes ? "Y" : "N");
 }
 
 static int bind_policy(const struct env *env, __u32 policy, __u32 prot, __u64 iova)

@@ -3,38 +3,23 @@
  * A cgroup (v2) of the test's own.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "text.h"
 
 #define CGROUPS		"/sys/fs/cgroup"
 #define CGROUP		CGROUPS "/gmem_iommu_test"
-
-static int write_text(const char *path, const char *text)
-{
-	int fd, ret = 0;
-
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
 
 static int join(const char *procs)
 {
 	char pid[16];
 
 	snprintf(pid, sizeof(pid), "%d", getpid());
-	return write_text(procs, pid);
+	return text_write(procs, pid);
 }
 
 int cgroup_enter(const char *controller)
@@ -43,7 +28,7 @@ int cgroup_enter(const char *controller)
 	int ret;
 
 	snprintf(text, sizeof(text), "+%s", controller);
-	ret = write_text(CGROUPS "/cgroup.subtree_control", text);
+	ret = text_write(CGROUPS "/cgroup.subtree_control", text);
 	if (ret)
 		return ret;
 	if (mkdir(CGROUP, 0755) && errno != EEXIST)
@@ -67,40 +52,23 @@ int cgroup_set(const char *file, const char *value)
 	char path[128];
 
 	cgroup_path(path, sizeof(path), file);
-	return write_text(path, value);
+	return text_write(path, value);
 }
 
 long long cgroup_get(const char *file)
 {
-	char path[128], text[32] = "";
-	ssize_t n;
-	int fd;
+	char path[128];
 
 	cgroup_path(path, sizeof(path), file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	return n > 0 ? atoll(text) : -EIO;
+	return text_get(path);
 }
 
 long long cgroup_get_key(const char *file, const char *key)
 {
-	char path[128], line[128], name[64];
-	long long value, found = -ENOENT;
-	FILE *stream;
+	char path[128];
 
 	cgroup_path(path, sizeof(path), file);
-	stream = fopen(path, "r");
-	if (!stream)
-		return -errno;
-	while (found < 0 && fgets(line, sizeof(line), stream))
-		if (sscanf(line, "%63s %lld", name, &value) == 2 &&
-		    !strcmp(name, key))
-			found = value;
-	fclose(stream);
-	return found;
+	return text_get_key(path, key);
 }
 
 int cgroup_account_hugetlb(int on)

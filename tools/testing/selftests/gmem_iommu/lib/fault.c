@@ -13,22 +13,9 @@
 
 #include "fault.h"
 #include "kselftest.h"
+#include "text.h"
 
 #define DEBUGFS		"/sys/kernel/debug/"
-
-static int write_file(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t len = strlen(value);
-	int ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, value, len) != len)
-		ret = -EIO;
-	close(fd);
-	return ret;
-}
 
 const char *fault_setup(void)
 {
@@ -43,10 +30,10 @@ const char *fault_setup(void)
 	size_t i;
 
 	/* Only with CONFIG_IOMMUFD_TEST: fault points that are not allocations. */
-	write_file(DEBUGFS "fail_iommufd/verbose", "0");
+	text_write(DEBUGFS "fail_iommufd/verbose", "0");
 
 	for (i = 0; i < ARRAY_SIZE(settings); i++) {
-		if (write_file(settings[i][0], settings[i][1]))
+		if (text_write(settings[i][0], settings[i][1]))
 			return "no failslab or fail_page_alloc in debugfs";
 	}
 	return NULL;

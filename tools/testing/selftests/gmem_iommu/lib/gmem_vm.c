@@ -8,13 +8,13 @@
 #include <fcntl.h>
 #include <linux/kvm_para.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "gmem_vm.h"
 #include "guest.h"
+#include "xioctl.h"
 
 #define SLOT_PROG	1	/* and one more for each more vCPU */
 #define PROG_SIZE	GMEM_PAGE_SIZE
@@ -28,14 +28,6 @@ static bool cpu_is_amd(void)
 	__cpuid(0, eax, vendor[0], vendor[2], vendor[1]);
 	return !memcmp(vendor, "AuthenticAMD", sizeof(vendor)) ||
 	       !memcmp(vendor, "HygonGenuine", sizeof(vendor));
-}
-
-/* ioctl(2) with the kernel's error convention. */
-static int xioctl(int fd, unsigned long cmd, void *arg)
-{
-	int ret = ioctl(fd, cmd, arg);
-
-	return ret < 0 ? -errno : ret;
 }
 
 static void close_fd(int *fd)

@@ -13,41 +13,26 @@
 
 #include "gmem_vm.h"
 #include "hugepool.h"
+#include "text.h"
 
 #define POOL_DIR	"/sys/kernel/mm/hugepages/hugepages-%lukB/%s"
 #define NODE_FREE	"/sys/devices/system/node/node%d/hugepages/hugepages-%lukB/free_hugepages"
 #define OPTIMIZE_SYSCTL	"/proc/sys/vm/hugetlb_optimize_vmemmap"
 #define PAGES_2M	(SIZE_2M / GMEM_PAGE_SIZE)
 
-static int pool_open(size_t page_size, const char *name, int flags)
+static void pool_path(char *path, size_t size, size_t page_size,
+		      const char *name)
 {
-	char path[128];
-	int fd;
-
-	snprintf(path, sizeof(path), POOL_DIR, page_size / 1024, name);
-	fd = open(path, flags | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
-/* The number in a file, which it closes. */
-static int read_number(int fd, long *value)
-{
-	char text[32] = "";
-	ssize_t n;
-
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return -EIO;
-	*value = atol(text);
-	return 0;
+	snprintf(path, size, POOL_DIR, page_size / 1024, name);
 }
 
 static int pool_counter(size_t page_size, const char *name, long *value)
 {
-	int fd = pool_open(page_size, name, O_RDONLY);
+	char path[128];
 
-	return fd < 0 ? fd : read_number(fd, value);
+	pool_path(path, sizeof(path), page_size, name);
+	*value = text_get(path);
+	return *value < 0 ? *value : 0;
 }
 
 int hugepool_read(size_t page_size, struct hugepool *pool)
@@ -64,30 +49,20 @@ int hugepool_read(size_t page_size, struct hugepool *pool)
 long hugepool_node_free(size_t page_size, int node)
 {
 	char path[128];
-	long value = 0;
-	int fd, ret;
 
 	snprintf(path, sizeof(path), NODE_FREE, node, page_size / 1024);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = read_number(fd, &value);
-	return ret ?: value;
+	return text_get(path);
 }
 
 int hugepool_resize(size_t page_size, long nr)
 {
+	char path[128], text[32];
 	struct hugepool pool;
-	char text[32];
-	int fd, ret;
+	int ret;
 
-	fd = pool_open(page_size, "nr_hugepages", O_WRONLY);
-	if (fd < 0)
-		return fd;
+	pool_path(path, sizeof(path), page_size, "nr_hugepages");
 	snprintf(text, sizeof(text), "%ld", nr);
-	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-	close(fd);
-
+	ret = text_write(path, text);
 	ret = ret ?: hugepool_read(page_size, &pool);
 	if (!ret && pool.nr != nr)
 		return -ENOMEM;
@@ -96,27 +71,12 @@ int hugepool_resize(size_t page_size, long nr)
 
 int hugepool_is_optimized(void)
 {
-	char digit = 0;
-	int fd, ret;
-
-	fd = open(OPTIMIZE_SYSCTL, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = read(fd, &digit, 1) == 1 ? digit == '1' : -EIO;
-	close(fd);
-	return ret;
+	return text_get(OPTIMIZE_SYSCTL);
 }
 
 static int set_optimize(bool optimize)
 {
-	int fd, ret;
-
-	fd = open(OPTIMIZE_SYSCTL, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, optimize ? "1" : "0", 1) == 1 ? 0 : -errno;
-	close(fd);
-	return ret;
+	return text_write(OPTIMIZE_SYSCTL, optimize ? "1" : "0");
 }
 
 int hugepool_optimize(size_t page_size, bool optimize)

@@ -6,17 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/iommufd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "gmem_vm.h"
 #include "ioas.h"
-
-static int xioctl(int fd, unsigned long cmd, void *arg)
-{
-	return ioctl(fd, cmd, arg) ? -errno : 0;
-}
+#include "xioctl.h"
 
 int ioas_map(struct ioas *ioas, __u64 iova, void *addr, size_t size)
 {

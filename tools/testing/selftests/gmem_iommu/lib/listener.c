@@ -9,12 +9,12 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "gmem_vm.h"
 #include "listener.h"
+#include "xioctl.h"
 
 #define MODULE		"gmem_listener_test"
 #define NODE		"/dev/gmem_listener_test"
@@ -22,11 +22,6 @@
 #define MAX_RECORDS	64
 #define WAIT_US		1000
 #define WAIT_TRIES	60000
-
-static int xioctl(int fd, unsigned long cmd, void *arg)
-{
-	return ioctl(fd, cmd, arg) ? -errno : 0;
-}
 
 int listener_load(void)
 {

@@ -8,23 +8,16 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "gmem_vm.h"
 #include "mirror.h"
 #include "walker.h"
+#include "xioctl.h"
 
 #define GMEM_IOMMU_NODE	"/dev/gmem_iommu"
 #define END_CURSOR	(~0ULL)
 #define RUNS_PER_QUERY	7
-
-static int xioctl(int fd, unsigned long cmd, void *arg)
-{
-	int ret = ioctl(fd, cmd, arg);
-
-	return ret < 0 ? -errno : ret;
-}
 
 const char *mirror_missing(void)
 {

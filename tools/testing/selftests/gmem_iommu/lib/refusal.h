@@ -15,6 +15,7 @@
 #include "gmem_vm.h"
 #include "ioas.h"
 #include "state.h"
+#include "xioctl.h"
 
 #define NR_PAGES	16
 #define FILE_SIZE	PAGES(NR_PAGES)
@@ -113,9 +114,6 @@ struct refusal {
 	int nr_fds;
 	struct gmem_state before;
 };
-
-/* ioctl(2) with the kernel's error convention. */
-int xioctl(int fd, unsigned long cmd, void *arg);
 
 /* Anonymous memory, or MAP_FAILED. */
 void *map_pages(size_t nr);

@@ -3,11 +3,11 @@
  * A trace of one's own: an instance of tracefs.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "text.h"
 #include "tracing.h"
 
 #define INSTANCES	"/sys/kernel/tracing/instances/"
@@ -37,16 +37,9 @@ void tracing_close(struct tracing *t)
 int tracing_set(const struct tracing *t, const char *file, const char *text)
 {
 	char path[PATH_LEN];
-	int fd, ret = 0;
 
 	snprintf(path, sizeof(path), "%s/%s", t->dir, file);
-	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-		ret = -errno;
-	close(fd);
-	return ret;
+	return text_write(path, text);
 }
 
 int tracing_enable(const struct tracing *t, const char *event)

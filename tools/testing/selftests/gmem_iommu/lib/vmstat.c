@@ -2,55 +2,24 @@
 /*
  * The kernel's own count of its pages.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
+#include "text.h"
 #include "vmstat.h"
 
-/* Each CPU keeps some for itself until it is asked. */
-static int refresh(void)
-{
-	int fd, ret;
-
-	fd = open("/proc/sys/vm/stat_refresh", O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = write(fd, "1", 1) == 1 ? 0 : -errno;
-	close(fd);
-	return ret;
-}
-
-static long long read_counter(const char *name)
-{
-	long long value, found = -ENOENT;
-	char line[128], key[64];
-	FILE *file;
-
-	file = fopen("/proc/vmstat", "r");
-	if (!file)
-		return -errno;
-	while (found < 0 && fgets(line, sizeof(line), file))
-		if (sscanf(line, "%63s %lld", key, &value) == 2 &&
-		    !strcmp(key, name))
-			found = value;
-	fclose(file);
-	return found;
-}
+#define VMSTAT		"/proc/vmstat"
 
 long long vmstat_get(const char *name)
 {
-	int ret = refresh();
+	int ret;
 
-	return ret ? ret : read_counter(name);
+	/* Each CPU keeps some for itself until it is asked. */
+	ret = text_write("/proc/sys/vm/stat_refresh", "1");
+	return ret ? ret : text_get_key(VMSTAT, name);
 }
 
 /* These are counted at once. */
 long long vmstat_get_memmap(void)
 {
-	long long boot = read_counter("nr_memmap_boot_pages");
+	long long boot = text_get_key(VMSTAT, "nr_memmap_boot_pages");
 
-	return boot < 0 ? boot : boot + read_counter("nr_memmap_pages");
+	return boot < 0 ? boot : boot + text_get_key(VMSTAT, "nr_memmap_pages");
 }
