@@ -57,17 +57,8 @@ static void rig_create(struct mirror_rig *rig, size_t size)
 
 static void rig_bind(struct mirror_rig *rig)
 {
-	struct gmem_iommu_bind args = {
-		.flags = GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE |
-			 GMEM_IOMMU_BIND_FIXED_IOVA,
-		.gmem_fd = rig->gmem_fd,
-		.iommufd = rig->ioas.iommufd,
-		.ioas_id = rig->ioas.id,
-		.length = rig->size,
-		.iova = RIG_IOVA,
-	};
-
-	rig->binding = mirror_bind_args(&args);
+	rig->binding = mirror_bind_leaves(rig->gmem_fd, &rig->ioas, 0, rig->size,
+					  RIG_IOVA, 0);
 	must("GMEM_IOMMU_BIND", rig->binding);
 }
 

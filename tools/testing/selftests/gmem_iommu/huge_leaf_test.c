@@ -137,18 +137,8 @@ static void count_wanted(const __u8 *shared, size_t npages, size_t largest,
 static int bind_all(const struct gmem_vm *vm, const struct ioas *ioas,
 		    size_t shift, __u64 max_leaf_size)
 {
-	struct gmem_iommu_bind args = {
-		.flags = GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE |
-			 GMEM_IOMMU_BIND_FIXED_IOVA,
-		.gmem_fd = vm->gmem_fd,
-		.iommufd = ioas->iommufd,
-		.ioas_id = ioas->id,
-		.length = vm->size,
-		.iova = IOVA + shift,
-		.max_leaf_size = max_leaf_size,
-	};
-
-	return mirror_bind_args(&args);
+	return mirror_bind_leaves(vm->gmem_fd, ioas, 0, vm->size, IOVA + shift,
+				  max_leaf_size);
 }
 
 #define CONVERT(_first, _nr, _shared) do {				\

@@ -82,18 +82,8 @@ FIXTURE_TEARDOWN(noiommu)
 static int bind_file(const struct gmem_vm *vm, const struct ioas *ioas,
 		     __u64 max_leaf_size)
 {
-	struct gmem_iommu_bind args = {
-		.flags = GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE |
-			 GMEM_IOMMU_BIND_FIXED_IOVA,
-		.gmem_fd = vm->gmem_fd,
-		.iommufd = ioas->iommufd,
-		.ioas_id = ioas->id,
-		.length = SIZE,
-		.iova = IOVA,
-		.max_leaf_size = max_leaf_size,
-	};
-
-	return mirror_bind_args(&args);
+	return mirror_bind_leaves(vm->gmem_fd, ioas, 0, vm->size, IOVA,
+				  max_leaf_size);
 }
 
 /* What the user of the device learns: 0 and a physical address, or -errno. */

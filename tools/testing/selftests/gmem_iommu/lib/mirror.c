@@ -42,8 +42,8 @@ int mirror_bind_args(struct gmem_iommu_bind *args)
 	return ret < 0 ? ret : args->out_fd;
 }
 
-int mirror_bind(int gmem_fd, const struct ioas *ioas, __u64 offset,
-		__u64 length, __u64 iova)
+int mirror_bind_leaves(int gmem_fd, const struct ioas *ioas, __u64 offset,
+		       __u64 length, __u64 iova, __u64 max_leaf_size)
 {
 	struct gmem_iommu_bind args = {
 		.flags = GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE |
@@ -54,10 +54,17 @@ int mirror_bind(int gmem_fd, const struct ioas *ioas, __u64 offset,
 		.offset = offset,
 		.length = length,
 		.iova = iova,
-		.max_leaf_size = GMEM_PAGE_SIZE,
+		.max_leaf_size = max_leaf_size,
 	};
 
 	return mirror_bind_args(&args);
+}
+
+int mirror_bind(int gmem_fd, const struct ioas *ioas, __u64 offset,
+		__u64 length, __u64 iova)
+{
+	return mirror_bind_leaves(gmem_fd, ioas, offset, length, iova,
+				  GMEM_PAGE_SIZE);
 }
 
 int mirror_read_runs(int binding, __u64 offset, struct gmem_iommu_run *runs,

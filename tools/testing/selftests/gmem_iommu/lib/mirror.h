@@ -23,6 +23,10 @@ const char *mirror_missing(void);
 int mirror_bind(int gmem_fd, const struct ioas *ioas, __u64 offset,
 		__u64 length, __u64 iova);
 
+/* The same, in leaves of up to @max_leaf_size; 0: no limit. */
+int mirror_bind_leaves(int gmem_fd, const struct ioas *ioas, __u64 offset,
+		       __u64 length, __u64 iova, __u64 max_leaf_size);
+
 /* The same with all arguments, of which @args->size is filled in here. */
 int mirror_bind_args(struct gmem_iommu_bind *args);
 

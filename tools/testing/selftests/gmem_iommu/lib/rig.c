@@ -88,19 +88,11 @@ int rig_create(struct rig *rig, const struct rig_config *config)
 
 int rig_bind_nth(struct rig *rig, int i)
 {
-	struct gmem_iommu_bind args = {
-		.flags = GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE |
-			 GMEM_IOMMU_BIND_FIXED_IOVA,
-		.gmem_fd = rig->vm.gmem_fd,
-		.iommufd = rig->ioas.iommufd,
-		.ioas_id = rig->ioas.id,
-		.offset = rig_offset(rig, i),
-		.length = rig->config.size - rig_offset(rig, i),
-		.iova = rig_iova(i),
-		.max_leaf_size = rig->config.max_leaf_size,
-	};
+	const __u64 offset = rig_offset(rig, i);
 
-	rig->bindings[i] = mirror_bind_args(&args);
+	rig->bindings[i] = mirror_bind_leaves(rig->vm.gmem_fd, &rig->ioas, offset,
+					      rig->config.size - offset, rig_iova(i),
+					      rig->config.max_leaf_size);
 	return rig->bindings[i] < 0 ? rig->bindings[i] : 0;
 }
 
