@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# make check: builds the debug image and runs every suite on it, three VMs at a time, as each waits
-# for its devices much of the time.
+# make check: builds the debug image and runs every suite on it, two VMs at a time.
 #
 # usage: check.sh [SUITE...]	without arguments: all that make check runs; A+B: both in one VM
 
@@ -92,7 +91,7 @@ trap 'jobs -p | xargs -r kill 2> /dev/null || true' EXIT
 trap 'exit 130' INT TERM
 for suite in "${suites[@]}"; do
 	runs+=("$LOGS/$suite")
-	if (( ++busy > 3 )); then wait -n || true; fi
+	if (( ++busy > 2 )); then wait -n || true; fi
 	run "$suite" &
 done
 while wait -n 2> /dev/null || (( $? != 127 )); do :; done

@@ -86,19 +86,10 @@ static size_t file_pages(const struct stand *s)
 	return s->vm.size / GMEM_PAGE_SIZE;
 }
 
+/* Leaves of any size. */
 static int stand_bind(const struct stand *s, __u64 iova)
 {
-	struct gmem_iommu_bind args = {
-		.flags = GMEM_IOMMU_BIND_READ | GMEM_IOMMU_BIND_WRITE |
-			 GMEM_IOMMU_BIND_FIXED_IOVA,
-		.gmem_fd = s->vm.gmem_fd,
-		.iommufd = s->ioas.iommufd,
-		.ioas_id = s->ioas.id,
-		.length = s->vm.size,
-		.iova = iova,
-	};
-
-	return mirror_bind_args(&args);
+	return mirror_bind_leaves(s->vm.gmem_fd, &s->ioas, 0, s->vm.size, iova, 0);
 }
 
 static int stand_convert(struct stand *s, size_t page, size_t npages,

@@ -10,13 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "dma.h"
 #include "gmem_vm.h"
 #include "kmsg.h"
+#include "text.h"
+#include "xioctl.h"
 
 #define PCI_DEVICES	"/sys/bus/pci/devices/"
 #define EDU_MODALIAS	"pci:v00001234d000011E8"
@@ -42,11 +43,6 @@
 
 #define CANARY		0xc5
 
-static int xioctl(int fd, unsigned long cmd, void *arg)
-{
-	return ioctl(fd, cmd, arg) ? -errno : 0;
-}
-
 static int read_text(const char *path, char *text, size_t size)
 {
 	ssize_t n;
@@ -61,21 +57,6 @@ static int read_text(const char *path, char *text, size_t size)
 		return -EIO;
 	text[n] = '\0';
 	return 0;
-}
-
-static int write_text(const char *path, const char *text)
-{
-	ssize_t n;
-	int fd, ret = 0;
-
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = write(fd, text, strlen(text));
-	if (n < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
 }
 
 static int compare_bdfs(const void *a, const void *b)
@@ -142,16 +123,16 @@ static int bind_vfio_pci(const char *bdf)
 	int ret;
 
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver_override", bdf);
-	ret = write_text(path, "vfio-pci");
+	ret = text_write(path, "vfio-pci");
 	if (ret)
 		return ret;
 
 	snprintf(path, sizeof(path), PCI_DEVICES "%s/driver/unbind", bdf);
-	ret = write_text(path, bdf);
+	ret = text_write(path, bdf);
 	if (ret && ret != -ENOENT)
 		return ret;
 
-	return write_text("/sys/bus/pci/drivers_probe", bdf);
+	return text_write("/sys/bus/pci/drivers_probe", bdf);
 }
 
 static int bind_iommufd(struct edu *edu, int iommufd)
