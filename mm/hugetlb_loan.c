@@ -26,8 +26,9 @@
  *
  * Bad pages: memory_failure() notes those of a whole loan in the hugetlb folio, as
  * for every hugetlb folio; the split hands them over to PG_hwpoison of the page
- * itself. A huge page that has one when it comes home is taken out of the pool. Its
- * other pages go to the buddy allocator, and only the bad one is lost.
+ * itself. Which of both it is changes under hugetlb_loan_mutex(). A huge page that has
+ * a bad page when it comes home is taken out of the pool. Its other pages go to the
+ * buddy allocator, and only the bad one is lost.
  */
 #include <linux/bits.h>
 #include <linux/cleanup.h>
@@ -210,7 +211,10 @@ bool hugetlb_loan_page_is_bad(const struct hugetlb_loan *loan, struct page *page
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_page_is_bad, "kvm");
 
-/* Makes a frozen page one on its own, whatever folio it was a part of. */
+/*
+ * Makes a frozen page one on its own, whatever folio it was a part of. Under the mutex:
+ * nobody may set PG_hwpoison at the same time.
+ */
 static void loan_reset_page(struct page *page)
 {
 	VM_WARN_ON_ONCE_PAGE(page_ref_count(page), page);
@@ -240,34 +244,38 @@ static void loan_move_tails(struct page *tail, struct page *end, struct page *he
 }
 
 /*
- * Makes frozen pages one compound page. They are in folios of @from or more, and of the
- * struct pages of each of these those behind the first @distinct are shared.
+ * Makes frozen pages a part of the folio of @head, not yet with a head. They are in
+ * folios of @from or more.
  */
-static void loan_join_pages(struct page *page, unsigned int order,
-			    unsigned int from, unsigned long distinct)
+static void loan_join_pages(struct page *page, struct page *end, unsigned int from,
+			    struct page *head, unsigned int order)
 {
 	const unsigned long part = 1UL << min(from, order);
-	const unsigned long used = min(part, FOLIO_STRUCT_PAGES);
-	struct page *p, *end = page + (1UL << order);
+	unsigned long used = min(part, FOLIO_STRUCT_PAGES);
 	unsigned long i;
 
-	for (p = page; p < end; p += part) {
+	/* In the middle of a folio no page but the new head changes more than its head. */
+	if (used == FOLIO_STRUCT_PAGES && !IS_ALIGNED(page_to_pfn(page), BIT(from)))
+		used = 1;
+
+	for (; page < end; page += part) {
 		for (i = 0; i < used; i++) {
-			loan_reset_page(p + i);
-			if (p + i != page)
-				prep_compound_tail(p + i, page, order);
+			loan_reset_page(page + i);
+			if (page + i != head)
+				prep_compound_tail(page + i, head, order);
 		}
-		loan_move_tails(p + used, p + min(part, distinct), page, order);
-	}
-	if (order) {
-		__folio_set_head((struct folio *)page);
-		prep_compound_head(page, order);
+		loan_move_tails(page + used, min(page + part, end), head, order);
 	}
 }
 
-static bool loan_has_bad_page(const struct page *page, unsigned int order)
+static void loan_set_head(struct page *page, unsigned int order)
 {
-	const struct page *end = page + (1UL << order);
+	__folio_set_head((struct folio *)page);
+	prep_compound_head(page, order);
+}
+
+static bool loan_has_bad_page(const struct page *page, const struct page *end)
+{
 	unsigned long flags = 0;
 
 	unrolled_count(8)
@@ -283,7 +291,7 @@ static bool loan_has_bad_page(const struct page *page, unsigned int order)
  *	all pieces will be smaller
  *
  * Where the hugetlb vmemmap optimization has saved struct pages, a part that stays one
- * piece needs two pages of them, and others all that there are.
+ * piece needs one page of them, and others all that there are.
  *
  * Must be followed by hugetlb_loan_split() or hugetlb_loan_cancel_split() before the
  * folio is unfrozen.
@@ -343,29 +351,25 @@ static void loan_mark_bad_pages(struct hugetlb_loan *loan)
 	loan->merged_bad = false;
 }
 
-/**
- * hugetlb_loan_split() - The huge page is no hugetlb folio any more
- * @loan: A loan, still frozen, of which hugetlb_loan_prepare_split() succeeded
- *
- * Its pages are in no folio afterwards. hugetlb_loan_make_piece() has to be called
- * for all of them before anything else. The hugetlb folio's mapping, index and flags
- * are gone by then.
- *
- * The folio must not be locked, and nobody may have it mapped.
- *
- * Context: Any but NMI. Does not sleep, allocates nothing, O(1).
- */
-void hugetlb_loan_split(struct hugetlb_loan *loan)
+/* The struct pages that parts of the loan share become tails of folios of @order. */
+static void loan_move_shared_tails(struct hugetlb_loan *loan, unsigned int order)
+{
+	struct page *tails = hugetlb_vmemmap_part_tails(&loan->vmemmap_parts);
+
+	loan_move_tails(tails, tails + HUGETLB_VMEMMAP_RESERVE_PAGES, loan->page, order);
+}
+
+/* Done, unless it returns a bad page that has to get a struct page of its own before. */
+static struct page *loan_try_split(struct hugetlb_loan *loan)
 {
 	struct folio *folio = hugetlb_loan_folio(loan);
+	struct page *bad;
 
-	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
-	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
-	VM_WARN_ON_ONCE_FOLIO(folio_mapcount(folio), folio);
-	VM_WARN_ON_ONCE_FOLIO(folio_test_locked(folio), folio);
-	VM_WARN_ON_ONCE_FOLIO(folio_test_hugetlb_vmemmap_optimized(folio), folio);
+	guard(spinlock_irq)(&hugetlb_lock);
 
-	guard(spinlock_irqsave)(&hugetlb_lock);
+	bad = hugetlb_loan_shared_bad_page(loan);
+	if (bad)
+		return bad;
 
 	loan_mark_bad_pages(loan);
 	loan->split.cgroup = hugetlb_cgroup_from_folio(folio);
@@ -378,7 +382,41 @@ void hugetlb_loan_split(struct hugetlb_loan *loan)
 	list_del(&folio->lru);
 	list_add(&loan->split.node, &hugetlb_split_pages);
 	__folio_clear_hugetlb(folio);
+	if (loan->vmemmap_parts.order)
+		loan_move_shared_tails(loan, loan->vmemmap_parts.order);
 	WRITE_ONCE(loan->whole, false);
+	return NULL;
+}
+
+/**
+ * hugetlb_loan_split() - The huge page is no hugetlb folio any more
+ * @loan: A loan, still frozen, of which hugetlb_loan_prepare_split() succeeded
+ *
+ * Its pages are in no folio afterwards. hugetlb_loan_make_piece() has to be called
+ * for all of them before anything else. The hugetlb folio's mapping, index and flags
+ * are gone by then.
+ *
+ * The folio must not be locked, and nobody may have it mapped.
+ *
+ * Context: Process context, may sleep. Allocates nothing, O(1).
+ */
+void hugetlb_loan_split(struct hugetlb_loan *loan)
+{
+	struct folio *folio = hugetlb_loan_folio(loan);
+	struct page *bad;
+
+	might_sleep();
+	VM_WARN_ON_ONCE_FOLIO(!loan->whole, folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_mapcount(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_test_locked(folio), folio);
+	VM_WARN_ON_ONCE_FOLIO(folio_test_hugetlb_vmemmap_optimized(folio), folio);
+
+	guard(mutex)(hugetlb_loan_mutex(loan));
+
+	/* They came after hugetlb_loan_prepare_split(). */
+	while ((bad = loan_try_split(loan)))
+		hugetlb_loan_use_spare(loan, bad);
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_split, "kvm");
 
@@ -397,8 +435,8 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_split, "kvm");
  * Contents of the pages stay. Pages that suffered a memory failure keep PG_hwpoison,
  * and a larger folio is marked as one that has such pages.
  *
- * A piece of the order that the loan was split in parts of has its struct pages shared
- * again, if those of smaller ones were complete.
+ * If the loan was split in parts no piece can be larger than these. One of that order
+ * has its struct pages shared again, if those of smaller ones were complete.
  *
  * Context: Process context, may sleep. Allocates nothing, O(number of pages).
  * Return: The folio: frozen, not locked, on no list, with no mapping and no flags but
@@ -408,32 +446,63 @@ struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
 				      struct page *page, unsigned int order,
 				      unsigned int from)
 {
+	struct hugetlb_vmemmap_parts *parts = &loan->vmemmap_parts;
 	struct folio *folio = (struct folio *)page;
+	struct page *end = page + BIT(order);
 
 	VM_WARN_ON_ONCE_PAGE(loan->whole, page);
 	VM_WARN_ON_ONCE_PAGE(order >= huge_page_order(loan->split.h), page);
 	VM_WARN_ON_ONCE_PAGE(!IS_ALIGNED(page_to_pfn(page), 1UL << order), page);
+	VM_WARN_ON_ONCE_PAGE(parts->order && order > parts->order, page);
 
-	if (order && order == loan->shared_order) {
-		guard(mutex)(hugetlb_loan_mutex(loan));
-		loan_join_pages(page, order, from,
-				hugetlb_vmemmap_part_pages(page, order));
+	guard(mutex)(hugetlb_loan_mutex(loan));
+
+	if (order && order == parts->order) {
+		end = page + hugetlb_vmemmap_part_pages(parts, page);
+		loan_join_pages(page, end, from, page, order);
 		if (from < order)
 			hugetlb_loan_share_part(loan, page);
 	} else {
-		loan_join_pages(page, order, from, ULONG_MAX);
+		loan_join_pages(page, end, from, page, order);
 	}
 	if (!order)
 		return folio;
 
+	loan_set_head(page, order);
 	folio_set_large_rmappable(folio);
 	/* After a split there is no need to look at every page. */
 	if ((from < huge_page_order(loan->split.h) || loan->split_bad) &&
-	    loan_has_bad_page(page, order))
+	    loan_has_bad_page(page, page + BIT(order)))
 		folio_set_has_hwpoisoned(folio);
 	return folio;
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_make_piece, "kvm");
+
+/* Makes the pages one compound page. Returns whether one of them is bad. */
+static bool loan_join_all(struct hugetlb_loan *loan, unsigned int from)
+{
+	const unsigned int order = huge_page_order(loan->split.h);
+	struct hugetlb_vmemmap_parts *parts = &loan->vmemmap_parts;
+	const unsigned long nr_pages = parts->order ? BIT(parts->order) : BIT(order);
+	struct page *page, *end, *last = loan->page + BIT(order);
+	bool bad = false;
+
+	lockdep_assert_held(hugetlb_loan_mutex(loan));
+
+	for (page = loan->page; page < last; page += nr_pages) {
+		end = page + (parts->order ? hugetlb_vmemmap_part_pages(parts, page) :
+					     nr_pages);
+		loan_join_pages(page, end, from, loan->page, order);
+		bad |= loan_has_bad_page(page, end);
+	}
+	if (parts->order) {
+		loan_move_shared_tails(loan, order);
+		page = hugetlb_vmemmap_part_tails(parts);
+		bad |= loan_has_bad_page(page, page + HUGETLB_VMEMMAP_RESERVE_PAGES);
+	}
+	loan_set_head(loan->page, order);
+	return bad;
+}
 
 /* Makes the hugetlb folio of the frozen pages of a split loan. */
 static void loan_merge(struct hugetlb_loan *loan, unsigned int from)
@@ -443,8 +512,7 @@ static void loan_merge(struct hugetlb_loan *loan, unsigned int from)
 	bool bad;
 
 	guard(mutex)(hugetlb_loan_mutex(loan));
-	loan_join_pages(loan->page, huge_page_order(h), from, ULONG_MAX);
-	bad = loan_has_bad_page(loan->page, huge_page_order(h));
+	bad = loan_join_all(loan, from);
 
 	guard(spinlock_irq)(&hugetlb_lock);
 
@@ -460,7 +528,8 @@ static void loan_merge(struct hugetlb_loan *loan, unsigned int from)
 	list_add(&folio->lru, &h->hugepage_activelist);
 	if (bad) {
 		loan->merged_bad = true;
-		loan->first_bad = folio_test_set_hwpoison(folio);
+		loan->first_bad = folio_test_hwpoison(folio);
+		folio_set_hwpoison(folio);
 	}
 	WRITE_ONCE(loan->whole, true);
 }
@@ -474,7 +543,8 @@ static void loan_merge(struct hugetlb_loan *loan, unsigned int from)
  * Contents of the pages stay. The folio is not locked, and has no mapping and no
  * flags of the page cache. If a page turns bad meanwhile, this is not forgotten.
  *
- * Must be followed by hugetlb_loan_merge_done() before the folio is unfrozen.
+ * Must be followed by hugetlb_loan_merge_done() before the folio is unfrozen or
+ * anything else.
  *
  * Context: Process context, may sleep. Allocates nothing, O(number of pages).
  */
@@ -493,8 +563,9 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge, "kvm");
  * @loan: A loan that hugetlb_loan_merge() made whole, still frozen
  *
  * Optimizes the vmemmap if it was so when the page was borrowed. For this nobody may
- * write to the struct pages, hence the folio has to be frozen still. Without the call
- * the struct pages stay complete until the loan is returned.
+ * write to the struct pages, hence the folio has to be frozen still. It has to be called
+ * after each merge: the parts of the loan, if it was split in parts, still share struct
+ * pages in a way that the pool knows nothing of.
  *
  * Context: Process context, may sleep and allocate, which is allowed to fail.
  */
@@ -512,12 +583,19 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge_done, "kvm");
 
 /* -- The end of a loan ---------------------------------------------------- */
 
-/* The huge page has no borrower any more. */
+/* Under the mutex: the huge page has no borrower any more. */
+static void loan_forget_locked(struct hugetlb_loan *loan)
+{
+	lockdep_assert_held(hugetlb_loan_mutex(loan));
+
+	xa_erase(&hugetlb_loans, page_to_pfn(loan->page));
+	kfree_rcu(loan, rcu);
+}
+
 static void loan_forget(struct hugetlb_loan *loan)
 {
 	guard(mutex)(hugetlb_loan_mutex(loan));
-	xa_erase(&hugetlb_loans, page_to_pfn(loan->page));
-	kfree_rcu(loan, rcu);
+	loan_forget_locked(loan);
 }
 
 /*
@@ -533,14 +611,21 @@ static void loan_replace_reservation(struct hstate *h,
 		hugetlb_acct_memory(h, -1);
 }
 
-/* Takes a huge page in use out of the pool, where free_huge_folio() would keep it. */
-static void loan_leave_pool(struct hstate *h, struct folio *folio)
+/*
+ * Takes a huge page in use out of the pool, where free_huge_folio() would keep it. Its
+ * bad pages have PG_hwpoison themselves then.
+ */
+static void loan_leave_pool(struct hugetlb_loan *loan)
 {
+	struct folio *folio = hugetlb_loan_folio(loan);
+	struct hstate *h = loan->split.h;
 	unsigned int nr_pages = pages_per_huge_page(h);
 	bool surplus;
 
 	guard(spinlock_irq)(&hugetlb_lock);
 
+	/* More of them may be on the folio's list since the merge. */
+	loan_mark_bad_pages(loan);
 	hugetlb_set_folio_subpool(folio, NULL);
 	hugetlb_cgroup_uncharge_folio(hstate_index(h), nr_pages, folio);
 	hugetlb_cgroup_uncharge_folio_rsvd(hstate_index(h), nr_pages, folio);
@@ -553,8 +638,8 @@ static void loan_leave_pool(struct hstate *h, struct folio *folio)
 		h->max_huge_pages--;
 }
 
-/* Gives a compound page to the buddy allocator, which does not take bad pages. */
-static void loan_free_pages(struct page *page, unsigned int order)
+/* Makes the pages of a compound page such on their own, for loan_free_pages(). */
+static void loan_take_apart(struct page *page, unsigned int order)
 {
 	unsigned long i, nr_pages = 1UL << order;
 
@@ -562,49 +647,61 @@ static void loan_free_pages(struct page *page, unsigned int order)
 	pgalloc_tag_split((struct folio *)page, order, 0);
 	for (i = 0; i < nr_pages; i++)
 		loan_reset_page(page + i);
-	for (i = 0; i < nr_pages; i++) {
-		free_frozen_pages(page + i, 0);
+}
+
+/* Gives them to the buddy allocator, which does not take bad pages. */
+static void loan_free_pages(struct page *page, unsigned long nr_pages)
+{
+	while (nr_pages--) {
+		free_frozen_pages(page++, 0);
 		cond_resched();
 	}
 }
 
-/* Saves the good pages of a huge page that has bad ones. */
-static void loan_dissolve(struct hstate *h, struct folio *folio)
+/* Saves the good pages of a huge page that has bad ones, if it is known which. */
+static bool loan_dissolve(struct hugetlb_loan *loan)
 {
-	if (folio_test_hugetlb_raw_hwp_unreliable(folio) ||
-	    hstate_is_gigantic_no_runtime(h)) {
-		/* It stays in the pool, which never hands it out again. */
-		folio_set_hwpoison(folio);
-		folio_set_hugetlb_raw_hwp_unreliable(folio);
-		free_huge_folio(folio);
-		return;
-	}
+	struct folio *folio = hugetlb_loan_folio(loan);
+	struct hstate *h = loan->split.h;
 
-	loan_replace_reservation(h, hugetlb_folio_subpool(folio));
-	loan_leave_pool(h, folio);
+	if (folio_test_hugetlb_raw_hwp_unreliable(folio) ||
+	    hstate_is_gigantic_no_runtime(h))
+		return false;
+
+	loan_replace_reservation(h, loan->spool);
+	/* memory_failure() waits until its pages are such on their own. */
+	scoped_guard(mutex, hugetlb_loan_mutex(loan)) {
+		loan_leave_pool(loan);
+		loan_take_apart(&folio->page, huge_page_order(h));
+		loan_forget_locked(loan);
+	}
 	/* In a CMA area the range stays taken, so nobody else gets the bad page. */
-	loan_free_pages(&folio->page, huge_page_order(h));
+	loan_free_pages(&folio->page, pages_per_huge_page(h));
+	return true;
+}
+
+/* A whole loan goes to the pool. If it is bad, the pool never hands it out again. */
+static void loan_end_whole(struct hugetlb_loan *loan)
+{
+	/* The pages that have PG_hwpoison themselves are on no list. */
+	if (loan->merged_bad)
+		hugetlb_loan_lose_track(loan);
+	/* Before the pool has the page again, and may lend it to the next one. */
+	loan_forget(loan);
 }
 
 /* All pages of a split loan are home. */
 static void loan_end(struct hugetlb_loan *loan)
 {
 	struct folio *folio = hugetlb_loan_folio(loan);
-	struct hstate *h = loan->split.h;
-	bool bad;
 
 	loan_merge(loan, 0);
 	hugetlb_loan_optimize_vmemmap(loan);
 
-	bad = loan->merged_bad;
-	if (bad && !loan->first_bad)
-		folio_clear_hwpoison(folio);
-	/* Before the pool has the page again, and may lend it to the next one. */
-	loan_forget(loan);
-	if (bad)
-		loan_dissolve(h, folio);
-	else
-		free_huge_folio(folio);
+	if (loan->merged_bad && loan_dissolve(loan))
+		return;
+	loan_end_whole(loan);
+	free_huge_folio(folio);
 }
 
 static void loan_end_work(struct work_struct *work)
@@ -618,9 +715,9 @@ static struct hugetlb_loan *loan_piece_comes_home(struct folio *folio)
 	struct hugetlb_loan *loan = folio->private;
 	long nr_pages = folio_nr_pages(folio);
 
-	/* See __free_pages_prepare(). */
+	/* See __free_pages_prepare(). Atomic, as PG_hwpoison can come at any time. */
 	if (unlikely(folio_test_mlocked(folio))) {
-		__folio_clear_mlocked(folio);
+		folio_clear_mlocked(folio);
 		zone_stat_mod_folio(folio, NR_MLOCK, -nr_pages);
 		count_vm_events(UNEVICTABLE_PGCLEARED, nr_pages);
 	}
@@ -668,7 +765,8 @@ static bool loan_return_bad_folio(struct hugetlb_loan *loan, struct folio *folio
  * be merged nor be made into other pieces.
  *
  * When all pages are home, the huge page goes to the pool, or to the buddy allocator
- * without the bad pages if it has some.
+ * without the bad pages if it has some. A whole loan with bad pages that somebody else
+ * holds goes to the pool nevertheless, which does not hand it out again.
  *
  * Context: Process context, may sleep. Needs no memory to succeed.
  */
@@ -680,10 +778,11 @@ void hugetlb_loan_return(struct hugetlb_loan *loan, struct folio *folio)
 
 	if (loan->whole) {
 		VM_WARN_ON_ONCE_FOLIO(folio != hugetlb_loan_folio(loan), folio);
+		VM_WARN_ON_ONCE_FOLIO(loan->vmemmap_parts.order, folio);
 		if (folio_test_hwpoison(folio) &&
 		    loan_return_bad_folio(loan, folio))
 			return;
-		loan_forget(loan);
+		loan_end_whole(loan);
 		folio_put(folio);
 		return;
 	}
@@ -723,6 +822,12 @@ static struct folio *loan_alloc_folio(struct hstate *h, struct mempolicy *policy
 #endif
 	folio = hugetlb_alloc_folio(h, &mpoli, current->mm, alloc_flags);
 	memalloc_pin_restore(flags);
+
+	/* Gigantic ones come from CMA areas and ZONE_MOVABLE all the same. */
+	if (!IS_ERR(folio) && !folio_is_longterm_pinnable(folio)) {
+		folio_put(folio);
+		return ERR_PTR(-ENOSPC);
+	}
 	return folio;
 }
 

@@ -18,6 +18,7 @@
 #include <linux/xarray.h>
 
 #include "hugetlb_internal.h"
+#include "hugetlb_vmemmap.h"
 
 struct mutex;
 
@@ -26,14 +27,13 @@ struct mutex;
  * @split: What the pool has to find while the loan is split
  * @page: First page
  * @spool: Reservation that the loan counts in
- * @whole: It is a hugetlb folio. Changes under hugetlb_lock.
+ * @whole: It is a hugetlb folio. Changes under the mutex and hugetlb_lock.
  * @optimized: The vmemmap was optimized when the page was borrowed
- * @shared_order: If the vmemmap is restored in parts: their order; else 0
- * @keep_complete: Parts that are complete stay so
+ * @vmemmap_parts: In which the vmemmap was restored, if it was
  * @merged_bad: Some page went bad in the very moment of the last merge. Then it is
  *	not on the folio's list of bad pages, but has PG_hwpoison itself
  * @first_bad: And that is the first page, where PG_hwpoison means all of the folio
- * @split_bad: There was a bad page when the loan was split
+ * @split_bad: While split: it had a bad page then, or got one. Written under the mutex.
  * @hpage_flags: While split: flags of the hugetlb folio
  * @memcg_data: While split: of the hugetlb folio
  * @pages_out: While split: pages that have not come home
@@ -46,8 +46,7 @@ struct hugetlb_loan {
 	struct hugepage_subpool *spool;
 	bool whole;
 	bool optimized;
-	unsigned int shared_order;
-	bool keep_complete;
+	struct hugetlb_vmemmap_parts vmemmap_parts;
 	bool merged_bad;
 	bool first_bad;
 	bool split_bad;
@@ -68,5 +67,8 @@ int hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan,
 				 const struct hugetlb_loan_parts *parts);
 void hugetlb_loan_optimize_vmemmap(struct hugetlb_loan *loan);
 void hugetlb_loan_share_part(struct hugetlb_loan *loan, struct page *page);
+void hugetlb_loan_lose_track(struct hugetlb_loan *loan);
+struct page *hugetlb_loan_shared_bad_page(struct hugetlb_loan *loan);
+void hugetlb_loan_use_spare(struct hugetlb_loan *loan, struct page *page);
 
 #endif /* _MM_HUGETLB_LOAN_H */

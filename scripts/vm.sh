@@ -125,7 +125,7 @@ qemu=(qemu-system-x86_64 "${accel[@]}" -M 'q35,kernel-irqchip=split' "${memory[@
       "${iommu[@]}" "${devices[@]}" -kernel "$image/bzImage" -initrd "$run/initrd" -no-reboot
       -display none -monitor none)
 args="console=ttyS0 loglevel=6 no_timer_check panic=-1 oops=panic intel_iommu=on iommu.debug_pagealloc=1"
-args+=" hugepagesz=1G hugepages=$gigantic hugepagesz=2M hugepages=128"
+args+=" gigantic=$gigantic hugepagesz=2M hugepages=128"
 args+=" kunit.enable=0 vfio-pci.ids=$ids$append"
 if [[ $gdb ]]; then qemu+=(-s) args+=" nokaslr"; fi
 

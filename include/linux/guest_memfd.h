@@ -92,15 +92,17 @@ struct gmem_run {
 /**
  * enum gmem_memory - Which memory gmem_next_pfn_run() finds
  * @GMEM_MEMORY_READY: What can be used now
- * @GMEM_MEMORY_PENDING: That, and what is about to appear: memory whose contents are
- *	not initialized, and memory that is not guest memory any more. This is for
- *	the @prepare of GMEM_POPULATE and GMEM_MEMSLOT_CREATE.
+ * @GMEM_MEMORY_PENDING: That, and memory whose contents are not initialized: what is
+ *	about to appear in the @prepare of GMEM_POPULATE
+ * @GMEM_MEMORY_RETURNING: What can be used now, and memory that is not guest memory any
+ *	more: what is about to appear in the @prepare of GMEM_MEMSLOT_CREATE
  * @GMEM_MEMORY_NEW: What the GMEM_CONVERT in progress gave to its pages, for them to
  *	become shared
  */
 enum gmem_memory {
 	GMEM_MEMORY_READY,
 	GMEM_MEMORY_PENDING,
+	GMEM_MEMORY_RETURNING,
 	GMEM_MEMORY_NEW,
 };
 
@@ -172,6 +174,7 @@ struct gmem_listener {
 };
 
 struct inode *gmem_inode_get(struct file *file);
+void gmem_inode_put(struct inode *inode);
 int gmem_listener_register(struct inode *inode, struct gmem_listener *listener);
 int gmem_listener_populate(struct inode *inode, struct gmem_listener *listener);
 void gmem_listener_unregister(struct inode *inode,

@@ -29,7 +29,7 @@
  *
  * If the pool saves struct pages (hugetlb vmemmap optimization), they come back when a
  * loan is split, and go again when it is merged. A split that leaves large pieces can say
- * so, see struct hugetlb_loan_parts: then these get along with two pages of struct pages
+ * so, see struct hugetlb_loan_parts: then these get along with one page of struct pages
  * each, until hugetlb_loan_prepare_part() makes one complete.
  *
  * The borrower serializes what is done to one loan. The exceptions are

@@ -167,6 +167,49 @@ static void test_bad_merge(struct kunit *test)
 	drop_pool(test);
 }
 
+/*
+ * H7, H10: the same, and somebody holds the huge page when it is returned. The pool, which
+ * cannot know what is bad of it, never lets go of it.
+ */
+static void test_bad_merge_held(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	struct hugetlb_loan *loan;
+	struct folio *folio, *stuck[2];
+	struct page *bad;
+	int first;
+
+	make_pool(test, TEST_LOANS);
+	for (first = 0; first < 2; first++) {
+		loan = borrow(test);
+		folio = hugetlb_loan_folio(loan);
+		bad = loan_pages(loan) + (first ? 0 : 77);
+		start_split(test, loan);
+		make_tree(test, loan, huge_page_order(ctx->h));
+		SetPageHWPoison(bad);
+		hugetlb_loan_merge(loan, 0);
+		hugetlb_loan_merge_done(loan);
+		folio_ref_unfreeze(folio, 2);
+		hugetlb_loan_return(loan, folio);
+		expect_counters(test, 1, TEST_LOANS - 1, first + 1, 0);
+		folio_put(folio);
+		expect_counters(test, 0, TEST_LOANS, first + 1, 0);
+		KUNIT_EXPECT_TRUE(test, folio_test_hwpoison(folio));
+		KUNIT_EXPECT_TRUE(test, folio_test_hugetlb_raw_hwp_unreliable(folio));
+		KUNIT_EXPECT_TRUE(test, PageHWPoison(bad));
+		stuck[first] = folio;
+	}
+	drop_pool(test);
+
+	/* Repair them, so that the test leaves nothing behind. */
+	while (first--) {
+		folio = stuck[first];
+		ClearPageHWPoison(folio_page(folio, first ? 0 : 77));
+		folio_clear_hwpoison(folio);
+		folio_clear_hugetlb_raw_hwp_unreliable(folio);
+	}
+}
+
 /* H10: the failure of two pages of a hugetlb folio that is split later, or never. */
 static void test_failure_whole(struct kunit *test)
 {
@@ -251,13 +294,128 @@ static void test_failure_piece(struct kunit *test)
 	expect_counters(test, 0, 0, 0, 1);
 }
 
+/*
+ * H10: what memory_failure() does to a page that was in no hugetlb folio when it looked.
+ * If it is in one now it has to look again, and must not write to the struct page.
+ */
+static void test_mark(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned int order = huge_page_order(ctx->h);
+	unsigned long nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan;
+	struct page *page;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	page = loan_pages(loan);
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + 21), -EAGAIN);
+	give_back(loan, hugetlb_loan_folio(loan));
+	/* The loan is over, and it is in the pool. */
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + 21), -EAGAIN);
+	KUNIT_EXPECT_FALSE(test, PageHWPoison(page));
+
+	loan = borrow(test);
+	page = loan_pages(loan);
+	start_split(test, loan);
+	/* Before and after there are pieces, which are frozen. */
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + 21), 0);
+	make_tree(test, loan, order);
+	KUNIT_EXPECT_TRUE(test, folio_test_has_hwpoisoned(page_folio(page)));
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + 21), -EHWPOISON);
+	KUNIT_EXPECT_FALSE(test, folio_test_has_hwpoisoned(page_folio(page + nr / 2)));
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + nr / 2 + 5), 0);
+	KUNIT_EXPECT_TRUE(test, folio_test_has_hwpoisoned(page_folio(page + nr / 2)));
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + nr - 1), 0);
+
+	hugetlb_loan_merge(loan, 0);
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + 22), -EAGAIN);
+	hugetlb_loan_merge_done(loan);
+	KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(page + 22), -EAGAIN);
+	KUNIT_EXPECT_FALSE(test, hugetlb_loan_page_is_bad(loan, page + 22));
+	give_back(loan, hugetlb_loan_folio(loan));
+	expect_counters(test, 0, TEST_LOANS, 0, 1);
+	expect_lost(test, page + 21);
+	expect_lost(test, page + nr / 2 + 5);
+	expect_lost(test, page + nr - 1);
+	drop_pool(test);
+}
+
+/* A part of 1 MiB has four pages of struct pages, three of which it can share. */
+#define PART_ORDER	8
+
+static bool stays_one(void *data, unsigned long part)
+{
+	return true;
+}
+
+static void expect_one_bad(struct kunit *test, struct hugetlb_loan *loan,
+			   struct page *bad)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned long i, nr = pages_per_huge_page(ctx->h);
+	struct page *page = loan_pages(loan);
+
+	for (i = 0; i < nr; i++)
+		if (PageHWPoison(page + i) != (page + i == bad))
+			KUNIT_FAIL(test, "page %lu is wrong", i);
+	for (i = 0; i < nr; i += BIT(PART_ORDER))
+		KUNIT_EXPECT_EQ(test, folio_test_has_hwpoisoned(page_folio(page + i)),
+				bad >= page + i && bad < page + i + BIT(PART_ORDER));
+}
+
+/*
+ * H10: parts of a split loan share struct pages, but not with a bad page, whether it turns
+ * bad between prepare and split or later.
+ */
+static void test_bad_parts(struct kunit *test)
+{
+	const struct hugetlb_loan_parts parts = {
+		.order = PART_ORDER,
+		.stays_one = stays_one,
+	};
+	struct loan_test *ctx = test->priv;
+	unsigned long i, nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan;
+	struct page *bad;
+	int late;
+
+	make_pool(test, TEST_LOANS);
+	for (late = 0; late < 2; late++) {
+		loan = borrow(test);
+		bad = loan_pages(loan) + (late ? nr : BIT(PART_ORDER)) - 1;
+		KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, &parts), 0);
+		/* That it is frozen is a failure. */
+		if (!late)
+			fail_memory(test, bad, -EBUSY);
+		hugetlb_loan_split(loan);
+		if (late)
+			KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(bad), 0);
+		for (i = 0; i < nr; i += BIT(PART_ORDER))
+			make_piece(test, loan, i, PART_ORDER);
+		expect_one_bad(test, loan, bad);
+
+		give_back_pieces(loan, nr);
+		expect_counters(test, 0, TEST_LOANS, 0, late + 1);
+		if (late)
+			expect_lost(test, bad);
+		else
+			expect_failed_lost(test, bad);
+	}
+	drop_pool(test);
+}
+
 static struct kunit_case loan_bad_cases[] = {
 	LOAN_CASE(test_bad_piece),
 	LOAN_CASE(test_bad_without_spare),
 	LOAN_CASE(test_bad_pinned),
 	LOAN_CASE(test_bad_merge),
+	LOAN_CASE(test_bad_merge_held),
 	LOAN_CASE(test_failure_whole),
 	LOAN_CASE(test_failure_piece),
+	LOAN_CASE(test_mark),
+	LOAN_CASE(test_bad_parts),
 	{}
 };
 

@@ -22,8 +22,8 @@
  *              10. merge folios of pages that have all become private
  *
  * Nobody can gain a reference to a folio of a run between 4 and 7: its reference
- * count is zero, its host mappings are gone, and every path that looks a folio up
- * takes the invalidate lock.
+ * count is zero, its host mappings are gone, and every path that looks a folio up to
+ * get one takes the invalidate lock.
  */
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>

@@ -162,14 +162,14 @@ static int gmem_freeze_unmapped(struct gmem_freezer *f)
 }
 
 /* Faults are held off, so a folio that has no mapping does not get one. */
-static bool gmem_host_maps(struct inode *inode, const struct gmem_run *run)
+static bool gmem_host_maps(struct inode *inode, pgoff_t start, pgoff_t last)
 {
-	XA_STATE(xas, &inode->i_mapping->i_pages, run->start);
+	XA_STATE(xas, &inode->i_mapping->i_pages, start);
 	struct folio *folio;
 
 	guard(rcu)();
 
-	xas_for_each(&xas, folio, run->last) {
+	xas_for_each(&xas, folio, last) {
 		if (folio_mapped(folio))
 			return true;
 		gmem_xas_resched(&xas);
@@ -196,12 +196,17 @@ static bool gmem_next_to_zap(void *data, pgoff_t *start, pgoff_t *last)
 {
 	const struct gmem_freezer *f = data;
 	const struct gmem_run *run;
+	pgoff_t first, end;
 
-	for (run = gmem_find_run(f->runs, f->end, *start); run < f->end; run++) {
-		if (!gmem_is_wanted(f, run) || !gmem_host_maps(f->inode, run))
+	for (run = gmem_find_run(f->runs, f->end, *start);
+	     run < f->end && run->start <= *last; run++) {
+		first = max(*start, run->start);
+		end = min(*last, run->last);
+		if (!gmem_is_wanted(f, run) ||
+		    !gmem_host_maps(f->inode, first, end))
 			continue;
-		*start = max(*start, run->start);
-		*last = run->last;
+		*start = first;
+		*last = end;
 		return true;
 	}
 	return false;

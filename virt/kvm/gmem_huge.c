@@ -126,22 +126,6 @@ static void gmem_store_entry(struct inode *inode, void *entry, pgoff_t index,
 	xas_unlock_irq(&xas);
 }
 
-/*
- * The same in place of one entry of that size. Its first slot leads to the entry, and
- * the others lead there, so that one is enough; of values the xarray counts the slots.
- */
-static void gmem_replace_entry(struct inode *inode, void *entry, pgoff_t index,
-			       unsigned int order)
-{
-	XA_STATE(xas, &inode->i_mapping->i_pages, index);
-
-	xas_lock_irq(&xas);
-	if (xa_is_value(xas_load(&xas)))
-		xas_set_order(&xas, index, order);
-	xas_store(&xas, entry);
-	xas_unlock_irq(&xas);
-}
-
 /* One entry where there was none, which takes memory. */
 static int gmem_add_entry(struct inode *inode, void *entry, pgoff_t index,
 			  unsigned int order)
@@ -202,7 +186,8 @@ static void gmem_enter_folio(struct inode *inode, struct folio *folio,
  * @order: Its size
  * @runs: The runs, or NULL if all stays as it is
  * @end: After the last one
- * @present: A present run, so that few questions have to look for theirs
+ * @run: The first run that ends behind the last question, as most come in order
+ * @present: A present run, for the same reason
  */
 struct gmem_layout {
 	struct inode *inode;
@@ -211,6 +196,7 @@ struct gmem_layout {
 	unsigned int order;
 	const struct gmem_run *runs;
 	const struct gmem_run *end;
+	const struct gmem_run *run;
 	struct gmem_run present;
 };
 
@@ -225,6 +211,7 @@ static void gmem_layout_init(struct gmem_layout *l, struct inode *inode,
 	l->order = order;
 	l->runs = runs;
 	l->end = end;
+	l->run = gmem_find_run(runs, end, start);
 	l->present.start = 1;
 	l->present.last = 0;
 }
@@ -240,8 +227,11 @@ static bool gmem_stays_private(struct gmem_layout *l, pgoff_t start, pgoff_t las
 	if (l->present.shared || l->present.last < last)
 		return false;
 
-	for (run = gmem_find_run(l->runs, l->end, start);
-	     run < l->end && run->start <= last; run++)
+	if (l->run > l->runs && l->run[-1].last >= start)
+		l->run = gmem_find_run(l->runs, l->end, start);
+	while (l->run < l->end && l->run->last < start)
+		l->run++;
+	for (run = l->run; run < l->end && run->start <= last; run++)
 		if (run->shared)
 			return false;
 	return true;
@@ -259,7 +249,7 @@ static bool gmem_block_stays_private(struct gmem_layout *l, pgoff_t index)
 
 /*
  * Split @entry, which leads to all of the pages, into those that gmem_enter_pieces()
- * will need.
+ * will replace.
  */
 static int gmem_prepare_entries(struct gmem_layout *l, void *entry)
 {
@@ -302,12 +292,9 @@ static int gmem_prepare_loan(struct gmem_layout *l, struct hugetlb_loan *loan)
 						&parts : NULL);
 }
 
-/*
- * Make frozen pages of a split loan into folios, and put these into the page cache in
- * place of the entries that were split for them.
- */
-static void gmem_enter_pieces(struct gmem_layout *l, struct hugetlb_loan *loan,
-			      struct page *page, bool uptodate)
+/* Make frozen pages of a split loan into folios. */
+static void gmem_make_pieces(struct gmem_layout *l, struct hugetlb_loan *loan,
+			     struct page *page, bool uptodate)
 {
 	unsigned int order = 0;
 	struct folio *folio;
@@ -320,10 +307,48 @@ static void gmem_enter_pieces(struct gmem_layout *l, struct hugetlb_loan *loan,
 					GMEM_BLOCK_ORDER : 0;
 		folio = hugetlb_loan_make_piece(loan, page, order, l->order);
 		gmem_init_folio(l->inode, folio, index, uptodate);
-		gmem_replace_entry(l->inode, folio, index, order);
-		folio_ref_unfreeze(folio, BIT(order));
 		cond_resched();
 	}
+}
+
+/*
+ * Put the folios of pages into the page cache, in place of entries that were split for
+ * them.
+ */
+static void gmem_enter_pieces(struct gmem_layout *l, struct page *page)
+{
+	XA_STATE(xas, &l->inode->i_mapping->i_pages, l->start);
+	struct folio *folio, *last = NULL;
+	unsigned int nr = 0;
+	void *entry;
+
+	xas_lock_irq(&xas);
+	xas_for_each(&xas, entry, l->last) {
+		folio = page_folio(page + (xas.xa_index - l->start));
+		/*
+		 * The first slot of an entry leads to the folio and the others lead there,
+		 * so that one is enough; of values the xarray counts the slots.
+		 */
+		if (xa_is_value(entry))
+			xas_set_order(&xas, folio->index, folio_order(folio));
+		xas_store(&xas, folio);
+		/* Other entries still lead to the folio of this address that was split. */
+		if (entry == folio)
+			last = folio;
+		else
+			folio_ref_unfreeze(folio, folio_nr_pages(folio));
+		xas_advance(&xas, folio_next_index(folio) - 1);
+		if (++nr % XA_CHECK_SCHED)
+			continue;
+
+		xas_pause(&xas);
+		xas_unlock_irq(&xas);
+		cond_resched();
+		xas_lock_irq(&xas);
+	}
+	xas_unlock_irq(&xas);
+	if (last)
+		folio_ref_unfreeze(last, folio_nr_pages(last));
 }
 
 /* -- allocation ------------------------------------------------------------ */
@@ -360,7 +385,8 @@ static int gmem_enter_loan(struct inode *inode, struct hugetlb_loan *loan,
 	}
 
 	hugetlb_loan_split(loan);
-	gmem_enter_pieces(&layout, loan, &folio->page, false);
+	gmem_make_pieces(&layout, loan, &folio->page, false);
+	gmem_enter_pieces(&layout, &folio->page);
 	return 0;
 }
 
@@ -620,7 +646,8 @@ static void gmem_split_folio(struct gmem_freezer *f, struct folio *folio)
 	/* From here on there is no folio. */
 	if (hugetlb_loan_is_whole(loan))
 		hugetlb_loan_split(loan);
-	gmem_enter_pieces(&layout, loan, &folio->page, uptodate);
+	gmem_make_pieces(&layout, loan, &folio->page, uptodate);
+	gmem_enter_pieces(&layout, &folio->page);
 }
 
 /*

@@ -66,6 +66,7 @@ static inline bool kvm_gmem_is_private_mem(struct inode *inode, pgoff_t index)
 
 /* guest_memfd.c */
 bool kvm_gmem_is_file(const struct file *file);
+struct module *kvm_gmem_owner(void);
 struct folio *kvm_gmem_get_folio(struct inode *inode, pgoff_t index);
 void kvm_gmem_split_mappings(const struct gmem_event *event);
 void kvm_gmem_invalidate_start(const struct gmem_event *event);

@@ -8,6 +8,7 @@
  * after an unregistration returns no callback runs and none will.
  */
 #include <linux/export.h>
+#include <linux/module.h>
 #include <linux/rcupdate_wait.h>
 #include <linux/slab.h>
 
@@ -18,11 +19,12 @@
  * @file: Any file
  *
  * The inode and not the file is what a listener keeps: a file reference would
- * pin the VM. The memory of the file lives as long as its inode.
+ * pin the VM. The memory of the file lives as long as its inode, and so long the
+ * module of the vendor cannot be unloaded.
  *
  * Context: Process context.
- * Return: The inode with a reference that iput() drops, or ERR_PTR(-EINVAL) when
- *	@file is no guest_memfd or not convertible.
+ * Return: The inode with a reference that gmem_inode_put() drops, or
+ *	ERR_PTR(-EINVAL) when @file is no guest_memfd or not convertible.
  */
 struct inode *gmem_inode_get(struct file *file)
 {
@@ -31,10 +33,25 @@ struct inode *gmem_inode_get(struct file *file)
 	if (!kvm_gmem_is_file(file) || !kvm_gmem_is_convertible(inode))
 		return ERR_PTR(-EINVAL);
 
+	/* The file has a reference to either, so this cannot fail. */
+	__module_get(kvm_gmem_owner());
 	ihold(inode);
 	return inode;
 }
 EXPORT_SYMBOL_NS_GPL(gmem_inode_get, "GUEST_MEMFD");
+
+/**
+ * gmem_inode_put - Undo gmem_inode_get()
+ * @inode: The inode
+ *
+ * Context: Process context, may sleep.
+ */
+void gmem_inode_put(struct inode *inode)
+{
+	iput(inode);
+	module_put(kvm_gmem_owner());
+}
+EXPORT_SYMBOL_NS_GPL(gmem_inode_put, "GUEST_MEMFD");
 
 /**
  * gmem_listener_register - Start to listen
@@ -81,8 +98,9 @@ EXPORT_SYMBOL_NS_GPL(gmem_listener_register, "GUEST_MEMFD");
  * shared have memory, too.
  *
  * Context: Process context; takes the invalidate lock.
- * Return: 0, or with nothing changed -EINTR; -ENOMEM; -EHWPOISON when a shared
- *	page is broken; or what a listener refused with.
+ * Return: 0, or with nothing changed -EINTR; -ENOMEM; -ENOSPC when the hugetlb pool
+ *	has no page; -EHWPOISON when a shared page is broken; or what a listener
+ *	refused with.
  */
 int gmem_listener_populate(struct inode *inode, struct gmem_listener *listener)
 {
@@ -264,7 +282,7 @@ bool gmem_next_pfn_run(struct inode *inode, pgoff_t start, pgoff_t last,
 
 	for (; start <= last; start = end + 1) {
 		end = last;
-		if (which != GMEM_MEMORY_PENDING &&
+		if (which != GMEM_MEMORY_RETURNING &&
 		    gmem_next_gone(inode, start, last, &gone_start, &gone_last)) {
 			if (gone_start == start) {
 				end = gone_last;

@@ -60,15 +60,13 @@ static struct gmem_listener_test *to_test(struct gmem_listener *listener)
 }
 
 static bool gmem_listener_test_has_memory(struct inode *inode, pgoff_t index,
-					  bool pending)
+					  enum gmem_memory which)
 {
 	unsigned long pfn, nr_pages;
 	pgoff_t found;
 
-	return gmem_next_pfn_run(inode, index, index,
-				 pending ? GMEM_MEMORY_PENDING :
-					   GMEM_MEMORY_READY,
-				 &found, &pfn, &nr_pages);
+	return gmem_next_pfn_run(inode, index, index, which, &found, &pfn,
+				 &nr_pages);
 }
 
 /* Look at the first page of a run that the listener covers. */
@@ -91,9 +89,10 @@ static void gmem_listener_test_sample(struct gmem_listener *listener,
 		return;
 
 	sample->is_shared = state.shared;
-	if (gmem_listener_test_has_memory(inode, start, false))
+	if (gmem_listener_test_has_memory(inode, start, GMEM_MEMORY_READY))
 		sample->memory |= GMEM_LISTENER_TEST_MEMORY;
-	if (gmem_listener_test_has_memory(inode, start, true))
+	if (gmem_listener_test_has_memory(inode, start, GMEM_MEMORY_PENDING) ||
+	    gmem_listener_test_has_memory(inode, start, GMEM_MEMORY_RETURNING))
 		sample->memory |= GMEM_LISTENER_TEST_PENDING;
 }
 
@@ -244,7 +243,7 @@ static int gmem_listener_test_release(struct inode *inode, struct file *file)
 
 	if (t->inode) {
 		gmem_listener_unregister(t->inode, &t->listener);
-		iput(t->inode);
+		gmem_inode_put(t->inode);
 	}
 	kvfree(t->records);
 	kfree(t);
@@ -293,7 +292,7 @@ static int gmem_listener_test_register(struct gmem_listener_test *t,
 	t->listener.last = t->listener.start + (args->length >> PAGE_SHIFT) - 1;
 	ret = gmem_listener_register(inode, &t->listener);
 	if (ret) {
-		iput(inode);
+		gmem_inode_put(inode);
 		return ret;
 	}
 	t->inode = inode;

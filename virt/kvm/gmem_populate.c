@@ -121,8 +121,7 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 
 	/*
 	 * The invalidate lock is held exclusively, so the page cache stands
-	 * still and nobody else initializes a folio: no need for the folio lock,
-	 * which memory failure holds when it waits for the invalidate lock.
+	 * still and nobody else initializes a folio: no need for the folio lock.
 	 */
 	folio = xa_load(&inode->i_mapping->i_pages, index);
 	if (folio) {
@@ -198,17 +197,24 @@ static void gmem_populate_undo(struct inode *inode, pgoff_t start, pgoff_t last)
 	}
 }
 
-/* After any number of gmem_populate_run() in the range: was it for good? */
+/*
+ * After any number of gmem_populate_run() in the range: was it for good? Marks can be
+ * outside of the range: a split hands those of a folio to all of its pieces. All there
+ * are belong to this change.
+ */
 void gmem_populate_done(struct inode *inode, pgoff_t start, pgoff_t last,
 			bool keep)
 {
 	if (keep)
-		gmem_clear_marks(inode, start, last);
+		gmem_clear_marks(inode, 0, ULONG_MAX);
 	else
 		gmem_populate_undo(inode, start, last);
 }
 
-/* The marked folios as runs: their number, and the runs themselves if @runs. */
+/*
+ * The marked folios of shared pages as runs: their number, and the runs themselves if
+ * @runs.
+ */
 static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
 				      pgoff_t last, struct gmem_run *runs)
 {
@@ -221,6 +227,8 @@ static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
 	xas_for_each_marked(&xas, folio, last, GMEM_MARK_NEW) {
 		pgoff_t folio_last = folio_next_index(folio) - 1;
 
+		if (!kvm_gmem_is_shared_mem(inode, folio->index))
+			continue;
 		if (!nr || folio->index != prev_last + 1) {
 			if (runs)
 				runs[nr] = (struct gmem_run) {

@@ -16,6 +16,7 @@
 #include <linux/iommu.h>
 #include <linux/iommufd_ext.h>
 #include <linux/list.h>
+#include <linux/overflow.h>
 #include <linux/slab.h>
 
 #include "../iommu-pages.h"
@@ -330,11 +331,14 @@ static void ext_merge(struct iommufd_ext *ext, struct iommufd_ext_track *track,
 		unsigned long stop = end | mask;
 		unsigned int merges;
 
-		if (start < iopt_area_iova(area))
-			start += mask + 1;
-		if (stop > iopt_area_last_iova(area))
-			stop -= mask + 1;
-		if (start >= stop || start < iopt_area_iova(area))
+		/* Neither of them can be beyond the ends of the IOVA space */
+		if (start < iopt_area_iova(area) &&
+		    check_add_overflow(start, mask + 1, &start))
+			return;
+		if (stop > iopt_area_last_iova(area) &&
+		    check_sub_overflow(stop, mask + 1, &stop))
+			return;
+		if (start >= stop)
 			return;
 
 		merges = iommu_merge_leaves(domain, start, stop - start + 1, lg2,

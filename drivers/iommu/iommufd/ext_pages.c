@@ -198,7 +198,7 @@ static struct iommufd_ext_track *ext_alloc_track(struct iommufd_ext *ext,
 		return ERR_PTR(-ENOMEM);
 	track->area = area;
 	track->end = iopt_area_index(area);
-	/* IOMMU_OPTION_HUGE_PAGES cannot change as long as there is a domain */
+	/* What IOMMU_OPTION_HUGE_PAGES becomes later is for domains that come later */
 	track->max_leaf_lg2 = area->iopt->disable_large_pages ?
 				      PAGE_SHIFT : ext->max_leaf_lg2;
 

@@ -92,7 +92,9 @@ static u32 gmem_binding_read_runs(struct gmem_binding *b,
 	struct gmem_run run;
 	u32 nr = 0;
 
+	/* The second lock keeps out faults that give memory to pages. */
 	gmem_lock_shared(b->inode);
+	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
 	query->generation = gmem_generation(b->inode);
 	while (nr < max_runs &&
 	       gmem_next_run(b->inode, index, b->listener.last, &run)) {
@@ -100,6 +102,7 @@ static u32 gmem_binding_read_runs(struct gmem_binding *b,
 		index = run.last + 1;
 		cond_resched();
 	}
+	iommufd_ext_unlock(b->ext);
 	gmem_unlock_shared(b->inode);
 
 	query->cursor = index > b->listener.last ? ~0ULL :

@@ -96,9 +96,10 @@ static int gmem_mirror_prepare_map(struct gmem_binding *b, pgoff_t start,
 	pgoff_t index = start;
 	int ret;
 
-	if (event->reason == GMEM_POPULATE ||
-	    event->reason == GMEM_MEMSLOT_CREATE)
+	if (event->reason == GMEM_POPULATE)
 		which = GMEM_MEMORY_PENDING;
+	else if (event->reason == GMEM_MEMSLOT_CREATE)
+		which = GMEM_MEMORY_RETURNING;
 
 	while (gmem_mirror_next_pfns(b, &index, last, which, &run)) {
 		ret = iommufd_ext_prepare_map(b->ext, &run);
@@ -341,16 +342,26 @@ static void gmem_mirror_map_all(struct gmem_binding *leader,
 	}
 }
 
+/*
+ * The leader, who is called first, does this for all, too. It is the last to unlock: as
+ * soon as it does, its transaction can be that of another event.
+ */
 static void gmem_mirror_populate(struct gmem_listener *listener,
 				 const struct gmem_event *event)
 {
-	struct gmem_binding *b = to_binding(listener);
+	struct gmem_binding *leader = to_binding(listener);
+	struct gmem_binding *b, *prev;
 
-	if (b == gmem_mirror_leader(event))
-		gmem_mirror_map_all(b, event);
-	if (event->reason == GMEM_CONVERT)
-		b->conversions++;
-	iommufd_ext_unlock(b->ext);
+	if (list_empty(&event->joined))
+		return;
+
+	gmem_mirror_map_all(leader, event);
+	list_for_each_entry_safe_reverse(b, prev, &event->joined, joined) {
+		if (event->reason == GMEM_CONVERT)
+			b->conversions++;
+		list_del(&b->joined);
+		iommufd_ext_unlock(b->ext);
+	}
 }
 
 static const struct gmem_listener_ops gmem_mirror_listener_ops = {
@@ -470,7 +481,7 @@ static void gmem_binding_free(struct gmem_binding *b)
 {
 	iommufd_ext_put(b->ext);
 	iommufd_ctx_put(b->ictx);
-	iput(b->inode);
+	gmem_inode_put(b->inode);
 	ida_free(&gmem_binding_ids, b->id);
 	kfree(b);
 }
@@ -505,13 +516,13 @@ struct gmem_binding *gmem_mirror_bind(struct file *gmem,
 
 	if (args->policy == GMEM_IOMMU_POLICY_ALL &&
 	    !gmem_protects_private(inode)) {
-		iput(inode);
+		gmem_inode_put(inode);
 		return ERR_PTR(-EOPNOTSUPP);
 	}
 
 	b = gmem_binding_alloc(inode, ictx, args);
 	if (IS_ERR(b)) {
-		iput(inode);
+		gmem_inode_put(inode);
 		return b;
 	}
 

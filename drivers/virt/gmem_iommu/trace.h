@@ -91,21 +91,16 @@ DECLARE_EVENT_CLASS(gmem_iommu_update,
 				   __entry->result = result;
 				   __entry->duration_ns = duration_ns;),
 
-		    TP_printk("ino %llu %s pages 0x%lx-0x%lx of binding iova 0x%lx: %lu, result %d in %llu ns",
+		    TP_printk("ino %llu %s pages 0x%lx-0x%lx of binding iova 0x%lx: %lu pages %s, result %d in %llu ns",
 			      __entry->ino, show_gmem_reason(__entry->reason),
 			      __entry->start, __entry->last, __entry->iova,
-			      __entry->nr, __entry->result,
-			      __entry->duration_ns));
+			      __entry->nr, show_gmem_map(__entry->reason),
+			      __entry->result, __entry->duration_ns));
 
-DEFINE_EVENT_PRINT(gmem_iommu_update, gmem_iommu_map,
-		   TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
-			    unsigned long nr, int result, u64 duration_ns),
-		   TP_ARGS(b, event, nr, result, duration_ns),
-		   TP_printk("ino %llu %s pages 0x%lx-0x%lx of binding iova 0x%lx: %lu pages %s, result %d in %llu ns",
-			     __entry->ino, show_gmem_reason(__entry->reason),
-			     __entry->start, __entry->last, __entry->iova,
-			     __entry->nr, show_gmem_map(__entry->reason),
-			     __entry->result, __entry->duration_ns));
+DEFINE_EVENT(gmem_iommu_update, gmem_iommu_map,
+	     TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,
+		      unsigned long nr, int result, u64 duration_ns),
+	     TP_ARGS(b, event, nr, result, duration_ns));
 
 DEFINE_EVENT_PRINT(gmem_iommu_update, gmem_iommu_unmap,
 		   TP_PROTO(const struct gmem_binding *b, const struct gmem_event *event,

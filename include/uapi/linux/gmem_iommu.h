@@ -76,8 +76,8 @@ enum gmem_iommu_bind_flags {
  * @GMEM_IOMMU_POLICY_SHARED_ONLY: Exactly the shared pages that have memory
  * @GMEM_IOMMU_POLICY_ALL: All pages that have memory. Conversions change nothing in
  *	page tables; pages are unmapped when they lose their memory or their memslot,
- *	or are broken. EOPNOTSUPP unless the hardware keeps devices off private pages
- *	of this type of VM, as that of SNP does.
+ *	or are broken. EOPNOTSUPP for files of huge pages, and unless the hardware
+ *	keeps devices off private pages of this type of VM, as that of SNP does.
  */
 enum gmem_iommu_policy {
 	GMEM_IOMMU_POLICY_SHARED_ONLY = 0,
@@ -138,6 +138,9 @@ struct gmem_iommu_bind {
  * @GMEM_IOMMU_RUN_MAPPED: Every page of the run is mapped in the domains of the
  *	binding, or will be in the first one. Not set on shared pages whose
  *	memory was punched, and with GMEM_IOMMU_POLICY_SHARED_ONLY on private pages.
+ *	Set also on the neighbours of a broken page that lost their mapping with it
+ *	because there was no memory to cut the leaf, and on what
+ *	&gmem_iommu_stats.failures counts.
  */
 enum gmem_iommu_run_flags {
 	GMEM_IOMMU_RUN_SHARED = 1 << 0,
@@ -171,8 +174,8 @@ struct gmem_iommu_run {
  *
  * Runs are clipped to the range of the binding, and to the cursor.
  *
- * Errors: EFAULT, E2BIG; EINVAL: @nr_runs is 0, or the cursor is not page
- * aligned or outside the binding; ENODEV: the binding is dead.
+ * Errors: EFAULT, E2BIG, ENOMEM; EINVAL: @size is too small, @nr_runs is 0, or the
+ * cursor is not page aligned or outside the binding; ENODEV: the binding is dead.
  */
 struct gmem_iommu_query_runs {
 	__u32 size;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What a conversion costs when no device is there: of one page, of many at once, and
- * in a file of many runs.
+ * What a conversion costs when no device is there: of one page, of many at once, in a
+ * file of many runs, and of one that is mapped many times.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -302,11 +302,89 @@ static void bench_runs(void)
 		gmem_vm_destroy(&vms[i]);
 }
 
+/* A file of which single pages are mapped, each by itself: next to none of the others. */
+#define NR_MAPPINGS	500
+#define MAPPED_PAGES	4096UL
+
+struct mapped {
+	struct gmem_vm vm;
+	__u8 *pages[NR_MAPPINGS];
+};
+
+static void mapped_create(struct mapped *mapped, size_t first)
+{
+	struct gmem_vm *vm = &mapped->vm;
+	int i;
+
+	must("VM", gmem_vm_create(vm, MAPPED_PAGES * GMEM_PAGE_SIZE,
+				  GMEM_VM_SHARED));
+	must("allocation", gmem_allocate(vm->gmem_fd, 0, vm->size));
+	munmap(vm->mem, vm->size);
+	vm->mem = NULL;
+	for (i = 0; i < NR_MAPPINGS; i++) {
+		mapped->pages[i] = mmap(NULL, GMEM_PAGE_SIZE,
+					PROT_READ | PROT_WRITE, MAP_SHARED,
+					vm->gmem_fd, PAGES(first + 2 * i));
+		if (mapped->pages[i] == MAP_FAILED)
+			must("mapping", -errno);
+	}
+}
+
+static void mapped_destroy(struct mapped *mapped)
+{
+	int i;
+
+	for (i = 0; i < NR_MAPPINGS; i++)
+		munmap(mapped->pages[i], GMEM_PAGE_SIZE);
+	gmem_vm_destroy(&mapped->vm);
+}
+
+static void mapped_touch(void *arg, unsigned long call)
+{
+	struct mapped *mapped = arg;
+	__u8 byte;
+	int i;
+
+	for (i = 0; !(call % 2) && i < NR_MAPPINGS; i++)
+		must("access", host_read(&byte, mapped->pages[i], 1));
+}
+
+static void convert_mapped(void *arg, unsigned long call)
+{
+	struct mapped *mapped = arg;
+
+	must("KVM_GMEM_CONVERT",
+	     gmem_convert(mapped->vm.gmem_fd, 0, mapped->vm.size,
+			  call % 2 ? KVM_GMEM_TARGET_SHARED :
+				     KVM_GMEM_TARGET_PRIVATE, NULL));
+}
+
+/* A mapping costs what it maps, and not what of the file lies before it. */
+static void bench_mappings(void)
+{
+	static struct mapped mapped[2];
+	struct side sides[] = {
+		{ "4096 pages, the first of them mapped", mapped_touch,
+		  convert_mapped, &mapped[0] },
+		{ "4096 pages, the last of them mapped", mapped_touch,
+		  convert_mapped, &mapped[1] },
+	};
+
+	mapped_create(&mapped[0], 0);
+	mapped_create(&mapped[1], MAPPED_PAGES - 2 * NR_MAPPINGS);
+	measure(sides, 2, 2);
+	claim("500 mappings of the end, against the beginning",
+	      sides[1].median / sides[0].median, 1.5);
+	mapped_destroy(&mapped[0]);
+	mapped_destroy(&mapped[1]);
+}
+
 static const struct measurement measurements[] = {
 	{ "page", bench_one_page, 1 },
 	{ "vector", bench_vector, 0 },
 	{ "live-vector", bench_live_vector, 1 },
 	{ "runs", bench_runs, 1 },
+	{ "mappings", bench_mappings, 1 },
 };
 
 int main(int argc, char **argv)

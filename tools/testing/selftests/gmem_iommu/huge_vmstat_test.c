@@ -3,9 +3,10 @@
  * H5, H6, H7: what the kernel counts of the memory of a file of huge pages: the
  * memory itself, which is hugetlb's in every step and never the page cache's, and its
  * struct pages. If the vmemmap of the pool is optimized, a 2 MiB page in pieces has
- * all of its struct pages. Of 1 GiB in pieces a block of 2 MiB that is one has two pages
- * of them, and all only if it is in pieces itself. What is whole, or in the pool, has
- * saved them again, to the page.
+ * all of its struct pages. Of 1 GiB in pieces a block of 2 MiB that is one has a page of
+ * them, and all only if it is in pieces itself; and there are one page for all such blocks
+ * and what one block in pieces has more, for a memory failure without memory. What is
+ * whole, or in the pool, has saved them again, to the page.
  *
  * Pages of 1 GiB are of the kind that vm.hugetlb_optimize_vmemmap said when they came
  * into the pool.
@@ -23,9 +24,10 @@
 #define SEED		0x5eed0009
 #define PAGE		5UL
 #define BLOCK		(SIZE_2M / GMEM_PAGE_SIZE)
-/* Pages of the struct pages of 2 MiB, and of those that are one folio of 1 GiB. */
+/* Pages of the struct pages of 2 MiB, of those that are one folio of 1 GiB, of 1 GiB. */
 #define BLOCK_MEMMAP	8
-#define WHOLE_BLOCK_MEMMAP	2
+#define WHOLE_BLOCK_MEMMAP	1
+#define COMMON_MEMMAP	(1 + BLOCK_MEMMAP - WHOLE_BLOCK_MEMMAP)
 #define NR_ROUNDS	50
 
 struct counters {
@@ -117,8 +119,9 @@ FIXTURE_SETUP(vmstat)
 static long long memmap_of_pieces(size_t page_size, long nr, long nr_blocks)
 {
 	const long long blocks = page_size / SIZE_2M;
+	const long long common = blocks > 1 ? COMMON_MEMMAP : 0;
 
-	return nr * (blocks * WHOLE_BLOCK_MEMMAP - 1) +
+	return nr * (blocks * WHOLE_BLOCK_MEMMAP - 1 + common) +
 	       nr_blocks * (BLOCK_MEMMAP - WHOLE_BLOCK_MEMMAP);
 }
 

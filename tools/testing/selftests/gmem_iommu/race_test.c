@@ -5,7 +5,7 @@
  * be refused, because nobody holds a pin, and when all is quiet again the devices
  * reach exactly the shared pages.
  *
- * Requirements: M2, M3, C6, N5, C11.
+ * Requirements: M1, M2, M3, M11, C6, N5, C11.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -26,6 +26,7 @@
 #define NR_CONVERTERS	2
 #define SECONDS		3
 #define SEED		0x5eed2000
+#define OTHER_IOVA	0x30000000ULL
 
 FIXTURE(race)
 {
@@ -244,6 +245,90 @@ TEST_F(race, C6_faults_never_refuse)
 	EXPECT_EQ(0, host.ret);
 	EXPECT_EQ(0, guest.ret);
 	EXPECT_LT(0, rounds);
+	EXPECT_MIRROR(env);
+}
+
+#define NR_TOUCHERS	4
+#define NR_TOUCHED	32	/* pages that lose their memory in each round */
+#define NR_ROUNDS	30
+
+static pthread_barrier_t round_barrier;
+
+/* Every NR_TOUCHERS-th page gets memory, while others give it to the rest. */
+static void *give_memory(void *arg)
+{
+	struct actor *actor = arg;
+	struct env *env = actor->env;
+	__u8 byte = 1;
+	size_t page;
+	int i;
+
+	for (i = 0; i < NR_ROUNDS; i++) {
+		pthread_barrier_wait(&round_barrier);
+		for (page = actor->first; !actor->ret && page < NR_TOUCHED;
+		     page += NR_TOUCHERS) {
+			/* The first one by the guest, the others by the host. */
+			actor->ret = actor->first ?
+				host_write(env_host(env, page), &byte, 1) :
+				gmem_vm_fill(&env->vm, PAGES(page), PAGES(1), SEED);
+			actor->done++;
+		}
+		pthread_barrier_wait(&round_barrier);
+	}
+	return NULL;
+}
+
+static void punch_and_give(struct __test_metadata *_metadata, struct env *env)
+{
+	struct actor actors[NR_TOUCHERS] = {};
+	pthread_t threads[NR_TOUCHERS];
+	int ret = 0;
+	size_t i;
+
+	pthread_barrier_init(&round_barrier, NULL, NR_TOUCHERS + 1);
+	for (i = 0; i < NR_TOUCHERS; i++) {
+		actors[i].env = env;
+		actors[i].first = i;
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, give_memory,
+					    &actors[i]));
+	}
+	for (i = 0; i < NR_ROUNDS; i++) {
+		ret = ret ?: gmem_punch_hole(env->vm.gmem_fd, 0, PAGES(NR_TOUCHED));
+		pthread_barrier_wait(&round_barrier);
+		pthread_barrier_wait(&round_barrier);
+	}
+	EXPECT_EQ(0, ret);
+	for (i = 0; i < NR_TOUCHERS; i++) {
+		ASSERT_EQ(0, pthread_join(threads[i], NULL));
+		EXPECT_EQ(0, actors[i].ret) {
+			TH_LOG("actor %zu after %lu pages", i, actors[i].done);
+		}
+	}
+	pthread_barrier_destroy(&round_barrier);
+}
+
+/*
+ * M1, M2, M11: faults run side by side, so the events that give memory to pages do, too,
+ * and each of them concerns both bindings.
+ */
+TEST_F(race, M1_M2_M11_memory_for_two_bindings)
+{
+	struct env *env = &self->env;
+	const char *bdf = env->edu[0].bdf;
+	int second, i;
+
+	second = mirror_bind(env->vm.gmem_fd, &env->ioas, 0, env->vm.size,
+			     OTHER_IOVA);
+	ASSERT_LE(0, second);
+	ASSERT_EQ(0, env_convert(env, NPAGES / 2, NPAGES / 2, true));
+	for (i = 0; i < 10; i++) {
+		punch_and_give(_metadata, env);
+		ASSERT_MIRROR(env);
+		ASSERT_STREQ("", walker_check(bdf, OTHER_IOVA, env->model, NPAGES,
+					      env->vm.mem));
+		ASSERT_STREQ("", mirror_check_runs(second, 0, env->model, NPAGES));
+	}
+	close(second);
 	EXPECT_MIRROR(env);
 }
 

@@ -397,6 +397,27 @@ TEST_F(ext, random_M2)
 	check_failures(indexes[1]);
 }
 
+#define IOVA_1G 0x40000000ULL
+
+/*
+ * Leaves are merged within the area only, also if it is in the first block of the size of
+ * the largest leaf. iommu_merge_leaves() warns of what is not in the domain.
+ */
+TEST_F(ext, merge_in_area_M5)
+{
+	uint32_t index;
+
+	set_pages(0, NPAGES, true);
+	ASSERT_EQ(0, ext_map(&self->ext, self->ioas_id, LEAF_4K, IOVA_1G, &index));
+	map_ext(self->ioas_id, IOVA, &index);
+	set_pages(0, NPAGES, false);
+	set_pages(0, NPAGES, true);
+
+	check_ext(self->hwpt_id, IOVA);
+	ASSERT_LE(0, ext_check(&self->ext, self->hwpt_id, IOVA_1G, LEAF_4K));
+	check_failures(index);
+}
+
 FIXTURE(ext_1g)
 {
 	int fd;
@@ -420,8 +441,6 @@ FIXTURE_TEARDOWN(ext_1g)
 	ext_destroy(&self->ext);
 	ASSERT_EQ(0, close(self->fd));
 }
-
-#define IOVA_1G 0x40000000ULL
 
 /* A 1G leaf, a hole in it, and one leaf for each item of the top table again */
 TEST_F(ext_1g, cut_and_merge_M4_M5)
