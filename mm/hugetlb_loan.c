@@ -259,12 +259,14 @@ static void loan_join_pages(struct page *page, struct page *end, unsigned int fr
 		used = 1;
 
 	for (; page < end; page += part) {
+		/* All of them at once, and then those that change more. */
+		if (part > used)
+			loan_move_tails(page, min(page + part, end), head, order);
 		for (i = 0; i < used; i++) {
 			loan_reset_page(page + i);
 			if (page + i != head)
 				prep_compound_tail(page + i, head, order);
 		}
-		loan_move_tails(page + used, min(page + part, end), head, order);
 	}
 }
 

@@ -43,7 +43,8 @@ on_host() {
 }
 
 # list_own block|huge|rest: our own kselftests, which are found by their Makefile. Those about huge
-# pages need a large VM, and those that look for a block of memory one that is new.
+# pages need a large VM, and those that look for a block of memory one that is new. The one with
+# several vCPUs is in tests/boot.suite.
 list_own() {
 	local block='/(storm|huge_fail_nth)_' huge='/(huge|storm)_' own=${image[debug]}/own
 	case $1 in
@@ -53,7 +54,7 @@ list_own() {
 		echo 'kunit 300 kunit-results'
 		grep -E "$huge" "$own" | grep -vE "$block" ;;
 	rest)
-		grep -vE "$huge" "$own" ;;
+		grep -vE "$huge|/vcpu_race_" "$own" ;;
 	esac | awk '/^[^ ]*$/ { n = $1; sub(/.*\//, "", n); print n, 300, $1; next } 1'
 }
 
@@ -70,7 +71,7 @@ list() {
 		esac
 	done
 	# The last such line counts.
-	if [[ $1 == *own_* ]]; then echo '# vm: --mem 5G --gigantic 2 --append kunit.enable=1'; fi
+	if [[ $1 == *own_* ]]; then echo '# vm: --mem 6G --gigantic 2 --append kunit.enable=1'; fi
 }
 
 # run NAME: as a background job only; a VM's runner takes the job's place and gets its signals.

@@ -20,6 +20,7 @@
 #include <linux/find.h>
 #include <linux/kernel.h>
 #include <linux/rcupdate.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -150,15 +151,25 @@ static pgoff_t gmem_chunk_next(struct gmem_state *state,
 	return min(round_down(index, GMEM_CHUNK_PAGES) + bit, end);
 }
 
-/* The next page after a chunk that is in the state that the file began with. */
-static pgoff_t gmem_skip_initial(struct gmem_state *state, pgoff_t index,
-				 pgoff_t last)
+/*
+ * The chunk after @chunk; it has page *@index. After one that has the state that the file
+ * began with all others of that state are skipped, and *@index moves on.
+ */
+static struct gmem_chunk *gmem_next_chunk(struct xa_state *xas,
+					  struct gmem_chunk *chunk,
+					  pgoff_t *index, pgoff_t last)
 {
-	unsigned long nr = index >> GMEM_CHUNK_SHIFT;
+	if (need_resched()) {
+		cond_resched_rcu();
+		xas_set(xas, *index >> GMEM_CHUNK_SHIFT);
+		return xas_load(xas);
+	}
+	if (chunk)
+		return xas_next(xas);
 
-	if (!xa_find(&state->chunks, &nr, last >> GMEM_CHUNK_SHIFT, XA_PRESENT))
-		return last + 1;
-	return max(nr << GMEM_CHUNK_SHIFT, index);
+	chunk = xas_find(xas, last >> GMEM_CHUNK_SHIFT);
+	*index = chunk ? xas->xa_index << GMEM_CHUNK_SHIFT : last + 1;
+	return chunk;
 }
 
 /**
@@ -174,6 +185,7 @@ static pgoff_t gmem_skip_initial(struct gmem_state *state, pgoff_t index,
 bool gmem_state_next_run(struct gmem_state *state, pgoff_t start, pgoff_t last,
 			 struct gmem_run *run)
 {
+	XA_STATE(xas, &state->chunks, start >> GMEM_CHUNK_SHIFT);
 	struct gmem_chunk *chunk;
 	pgoff_t index, end;
 
@@ -183,20 +195,17 @@ bool gmem_state_next_run(struct gmem_state *state, pgoff_t start, pgoff_t last,
 		return false;
 	last = min(last, state->nr_pages - 1);
 
+	guard(rcu)();
+
 	run->start = start;
-	chunk = gmem_load_chunk(state, start);
+	chunk = xas_load(&xas);
 	run->shared = gmem_chunk_is_shared(state, chunk, start);
-	for (index = start;;) {
+	for (index = start; index <= last;
+	     chunk = gmem_next_chunk(&xas, chunk, &index, last)) {
 		end = gmem_chunk_end(state, index);
 		index = gmem_chunk_next(state, chunk, index, end, run->shared);
 		if (index < end || index > last)
 			break;
-		if (!chunk)
-			index = gmem_skip_initial(state, index, last);
-		if (index > last)
-			break;
-		chunk = gmem_load_chunk(state, index);
-		cond_resched();
 	}
 	run->last = min(index - 1, last);
 	return true;

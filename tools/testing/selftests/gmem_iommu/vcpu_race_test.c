@@ -16,8 +16,8 @@
  * host crashes. It needs no conversion and no guest_memfd. That is what the test of
  * plain memory is for: the host unmaps it from the guest in place of every conversion.
  * A machine that fails there can tell nothing about conversions. That each vCPU stays on
- * one CPU makes it rare enough for a debug kernel; a quick kernel needs CPUs that take
- * turns (tests/scale_vcpu.suite).
+ * one CPU makes it rare, and CPUs that take turns do not have it (tests/boot.suite and
+ * tests/scale_vcpu.suite).
  *
  * Requirements: C6, C11, C1.
  */
