@@ -341,7 +341,8 @@ static void gmem_enter_pieces(struct gmem_layout *l, struct page *page)
 		if (++nr % XA_CHECK_SCHED)
 			continue;
 
-		xas_pause(&xas);
+		/* From the root again, and for entries of any size. */
+		xas_set_order(&xas, folio_next_index(folio), 0);
 		xas_unlock_irq(&xas);
 		cond_resched();
 		xas_lock_irq(&xas);
