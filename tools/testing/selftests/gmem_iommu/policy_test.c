@@ -20,6 +20,7 @@
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
 #include "lib/host.h"
+#include "lib/hugepool.h"
 #include "lib/mirror.h"
 #include "lib/text.h"
 #include "lib/walker.h"
@@ -295,6 +296,29 @@ TEST_F(all, M10_U4_runs)
 	EXPECT_EQ(10 * GMEM_PAGE_SIZE, runs[1].length);
 	EXPECT_EQ(GMEM_IOMMU_RUN_SHARED | GMEM_IOMMU_RUN_MAPPED, runs[2].flags);
 	EXPECT_EQ((NPAGES - 30) * GMEM_PAGE_SIZE, runs[2].length);
+}
+
+/* Of a huge page more gets memory than what is asked for, and nobody is told. */
+TEST_F(all, M10_H6_refused_for_huge_pages)
+{
+	struct env other = self->rig.env;
+	struct hugepool pool;
+	struct gmem_vm huge;
+	int binding;
+
+	if (hugepool_read(SIZE_2M, &pool) || !pool.free)
+		SKIP(return, "no huge page");
+	ASSERT_EQ(0, gmem_vm_create(&huge, SIZE_2M,
+				    GMEM_VM_PRIVATE | GUEST_MEMFD_FLAG_HUGETLB |
+				    GUEST_MEMFD_HUGE_2MB));
+	other.vm.gmem_fd = huge.gmem_fd;
+	EXPECT_EQ(-EOPNOTSUPP, bind_policy(&other, GMEM_IOMMU_POLICY_ALL, READ_WRITE,
+					   ALL_IOVA + other.vm.size));
+	binding = bind_policy(&other, GMEM_IOMMU_POLICY_SHARED_ONLY, READ_WRITE,
+			      ALL_IOVA + other.vm.size);
+	EXPECT_LE(0, binding);
+	close(binding);
+	gmem_vm_destroy(&huge);
 }
 
 /* Without such hardware it is refused, whatever else is there. */
