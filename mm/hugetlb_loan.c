@@ -164,7 +164,7 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_pool_destroy, "kvm");
  *
  * Context: Any.
  * Return: The hugetlb folio of a whole loan. For a split one it is the piece that
- * starts with the first page, once hugetlb_loan_make_piece() made it.
+ * starts with the first page, once hugetlb_loan_make_pieces() made it.
  */
 struct folio *hugetlb_loan_folio(const struct hugetlb_loan *loan)
 {
@@ -314,7 +314,7 @@ int hugetlb_loan_prepare_split(struct hugetlb_loan *loan,
 
 	if (folio_test_hugetlb_raw_hwp_unreliable(folio))
 		return -EHWPOISON;
-	return hugetlb_loan_restore_vmemmap(loan, parts);
+	return hugetlb_loan_prepare_vmemmap(loan, parts);
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_prepare_split, "kvm");
 
@@ -353,14 +353,6 @@ static void loan_mark_bad_pages(struct hugetlb_loan *loan)
 	loan->merged_bad = false;
 }
 
-/* The struct pages that parts of the loan share become tails of folios of @order. */
-static void loan_move_shared_tails(struct hugetlb_loan *loan, unsigned int order)
-{
-	struct page *tails = hugetlb_vmemmap_part_tails(&loan->vmemmap_parts);
-
-	loan_move_tails(tails, tails + HUGETLB_VMEMMAP_RESERVE_PAGES, loan->page, order);
-}
-
 /* Done, unless it returns a bad page that has to get a struct page of its own before. */
 static struct page *loan_try_split(struct hugetlb_loan *loan)
 {
@@ -384,8 +376,6 @@ static struct page *loan_try_split(struct hugetlb_loan *loan)
 	list_del(&folio->lru);
 	list_add(&loan->split.node, &hugetlb_split_pages);
 	__folio_clear_hugetlb(folio);
-	if (loan->vmemmap_parts.order)
-		loan_move_shared_tails(loan, loan->vmemmap_parts.order);
 	WRITE_ONCE(loan->whole, false);
 	return NULL;
 }
@@ -393,16 +383,18 @@ static struct page *loan_try_split(struct hugetlb_loan *loan)
 /**
  * hugetlb_loan_split() - The huge page is no hugetlb folio any more
  * @loan: A loan, still frozen, of which hugetlb_loan_prepare_split() succeeded
+ * @parts: The same as there
  *
- * Its pages are in no folio afterwards. hugetlb_loan_make_piece() has to be called
+ * Its pages are in no folio afterwards. hugetlb_loan_make_pieces() has to be called
  * for all of them before anything else. The hugetlb folio's mapping, index and flags
  * are gone by then.
  *
  * The folio must not be locked, and nobody may have it mapped.
  *
- * Context: Process context, may sleep. Allocates nothing, O(1).
+ * Context: Process context, may sleep. Allocates nothing, O(number of parts).
  */
-void hugetlb_loan_split(struct hugetlb_loan *loan)
+void hugetlb_loan_split(struct hugetlb_loan *loan,
+			const struct hugetlb_loan_parts *parts)
 {
 	struct folio *folio = hugetlb_loan_folio(loan);
 	struct page *bad;
@@ -412,21 +404,62 @@ void hugetlb_loan_split(struct hugetlb_loan *loan)
 	VM_WARN_ON_ONCE_FOLIO(folio_ref_count(folio), folio);
 	VM_WARN_ON_ONCE_FOLIO(folio_mapcount(folio), folio);
 	VM_WARN_ON_ONCE_FOLIO(folio_test_locked(folio), folio);
-	VM_WARN_ON_ONCE_FOLIO(folio_test_hugetlb_vmemmap_optimized(folio), folio);
 
 	guard(mutex)(hugetlb_loan_mutex(loan));
 
+	hugetlb_loan_restore_vmemmap(loan, parts);
+	VM_WARN_ON_ONCE_FOLIO(folio_test_hugetlb_vmemmap_optimized(folio), folio);
 	/* They came after hugetlb_loan_prepare_split(). */
 	while ((bad = loan_try_split(loan)))
 		hugetlb_loan_use_spare(loan, bad);
 }
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_split, "kvm");
 
+/* Makes pages of a part a piece of its order, which need not have all struct pages. */
+static void loan_join_part(struct hugetlb_loan *loan, struct page *page,
+			   unsigned int from)
+{
+	struct hugetlb_vmemmap_parts *parts = &loan->vmemmap_parts;
+
+	/* But for the first part, the split has mapped tails of this page behind it. */
+	if (from > parts->order && page != loan->page) {
+		loan_reset_page(page);
+		return;
+	}
+	loan_join_pages(page, page + hugetlb_vmemmap_part_pages(parts, page), from,
+			page, parts->order);
+	if (from < parts->order)
+		hugetlb_loan_share_part(loan, page);
+}
+
+static void loan_make_piece(struct hugetlb_loan *loan, struct page *page,
+			    unsigned int order, unsigned int from)
+{
+	struct folio *folio = (struct folio *)page;
+
+	lockdep_assert_held(hugetlb_loan_mutex(loan));
+
+	if (order && order == loan->vmemmap_parts.order)
+		loan_join_part(loan, page, from);
+	else
+		loan_join_pages(page, page + BIT(order), from, page, order);
+	if (!order)
+		return;
+
+	loan_set_head(page, order);
+	folio_set_large_rmappable(folio);
+	/* After a split there is no need to look at every page. */
+	if ((from < huge_page_order(loan->split.h) || loan->split_bad) &&
+	    loan_has_bad_page(page, page + BIT(order)))
+		folio_set_has_hwpoisoned(folio);
+}
+
 /**
- * hugetlb_loan_make_piece() - Make a folio of pages of a split loan
+ * hugetlb_loan_make_pieces() - Make folios of pages of a split loan
  * @loan: The loan
  * @page: First page, aligned to @order
- * @order: How many pages, below the order of the huge page
+ * @nr: How many folios
+ * @order: How many pages has each, below the order of the huge page
  * @from: Order of the folios that the pages are in now. It may be a smaller one, 0 if
  *	it is not known, which only takes more time; after hugetlb_loan_split() it is
  *	that of the huge page.
@@ -440,45 +473,30 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_split, "kvm");
  * If the loan was split in parts no piece can be larger than these. One of that order
  * has its struct pages shared again, if those of smaller ones were complete.
  *
+ * The folios are frozen, not locked, on no list, with no mapping and no flags but those
+ * of memory failure.
+ *
  * Context: Process context, may sleep. Allocates nothing, O(number of pages).
- * Return: The folio: frozen, not locked, on no list, with no mapping and no flags but
- * those of memory failure.
  */
-struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
-				      struct page *page, unsigned int order,
-				      unsigned int from)
+void hugetlb_loan_make_pieces(struct hugetlb_loan *loan, struct page *page,
+			      unsigned long nr, unsigned int order,
+			      unsigned int from)
 {
-	struct hugetlb_vmemmap_parts *parts = &loan->vmemmap_parts;
-	struct folio *folio = (struct folio *)page;
-	struct page *end = page + BIT(order);
+	const unsigned int parts_order = loan->vmemmap_parts.order;
 
 	VM_WARN_ON_ONCE_PAGE(loan->whole, page);
 	VM_WARN_ON_ONCE_PAGE(order >= huge_page_order(loan->split.h), page);
 	VM_WARN_ON_ONCE_PAGE(!IS_ALIGNED(page_to_pfn(page), 1UL << order), page);
-	VM_WARN_ON_ONCE_PAGE(parts->order && order > parts->order, page);
+	VM_WARN_ON_ONCE_PAGE(parts_order && order > parts_order, page);
 
 	guard(mutex)(hugetlb_loan_mutex(loan));
 
-	if (order && order == parts->order) {
-		end = page + hugetlb_vmemmap_part_pages(parts, page);
-		loan_join_pages(page, end, from, page, order);
-		if (from < order)
-			hugetlb_loan_share_part(loan, page);
-	} else {
-		loan_join_pages(page, end, from, page, order);
+	for (; nr--; page += BIT(order)) {
+		loan_make_piece(loan, page, order, from);
+		cond_resched();
 	}
-	if (!order)
-		return folio;
-
-	loan_set_head(page, order);
-	folio_set_large_rmappable(folio);
-	/* After a split there is no need to look at every page. */
-	if ((from < huge_page_order(loan->split.h) || loan->split_bad) &&
-	    loan_has_bad_page(page, page + BIT(order)))
-		folio_set_has_hwpoisoned(folio);
-	return folio;
 }
-EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_make_piece, "kvm");
+EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_make_pieces, "kvm");
 
 /* Makes the pages one compound page. Returns whether one of them is bad. */
 static bool loan_join_all(struct hugetlb_loan *loan, unsigned int from)
@@ -498,9 +516,10 @@ static bool loan_join_all(struct hugetlb_loan *loan, unsigned int from)
 		bad |= loan_has_bad_page(page, end);
 	}
 	if (parts->order) {
-		loan_move_shared_tails(loan, order);
 		page = hugetlb_vmemmap_part_tails(parts);
-		bad |= loan_has_bad_page(page, page + HUGETLB_VMEMMAP_RESERVE_PAGES);
+		end = page + HUGETLB_VMEMMAP_RESERVE_PAGES;
+		loan_move_tails(page, end, loan->page, order);
+		bad |= loan_has_bad_page(page, end);
 	}
 	loan_set_head(loan->page, order);
 	return bad;
@@ -747,7 +766,7 @@ static bool loan_return_bad_folio(struct hugetlb_loan *loan, struct folio *folio
 		folio_ref_unfreeze(folio, 1);
 		return false;
 	}
-	hugetlb_loan_split(loan);
+	hugetlb_loan_split(loan, NULL);
 	loan_end(loan);
 	return true;
 }

@@ -29,7 +29,7 @@ struct mutex;
  * @spool: Reservation that the loan counts in
  * @whole: It is a hugetlb folio. Changes under the mutex and hugetlb_lock.
  * @optimized: The vmemmap was optimized when the page was borrowed
- * @vmemmap_parts: In which the vmemmap was restored, if it was
+ * @vmemmap_parts: In which the vmemmap is restored, or will be by the split, if it is
  * @merged_bad: Some page went bad in the very moment of the last merge. Then it is
  *	not on the folio's list of bad pages, but has PG_hwpoison itself
  * @first_bad: And that is the first page, where PG_hwpoison means all of the folio
@@ -63,8 +63,10 @@ struct hugetlb_loan {
 extern struct xarray hugetlb_loans;
 
 struct mutex *hugetlb_loan_mutex(const struct hugetlb_loan *loan);
-int hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan,
+int hugetlb_loan_prepare_vmemmap(struct hugetlb_loan *loan,
 				 const struct hugetlb_loan_parts *parts);
+void hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan,
+				  const struct hugetlb_loan_parts *parts);
 void hugetlb_loan_optimize_vmemmap(struct hugetlb_loan *loan);
 void hugetlb_loan_share_part(struct hugetlb_loan *loan, struct page *page);
 void hugetlb_loan_lose_track(struct hugetlb_loan *loan);

@@ -62,21 +62,36 @@ struct mutex *hugetlb_loan_mutex(const struct hugetlb_loan *loan)
 	return loan_mutex(loan->split.h, page_to_pfn(loan->page));
 }
 
-/* The vmemmap of a whole, frozen loan gets as complete as its parts need it. */
-int hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan,
+/*
+ * A whole, frozen loan gets what it takes to have the struct pages that its parts need,
+ * or all of them at once.
+ */
+int hugetlb_loan_prepare_vmemmap(struct hugetlb_loan *loan,
 				 const struct hugetlb_loan_parts *parts)
 {
 	struct folio *folio = hugetlb_loan_folio(loan);
 	struct hstate *h = loan->split.h;
 
-	KUNIT_STATIC_STUB_REDIRECT(hugetlb_loan_restore_vmemmap, loan, parts);
+	KUNIT_STATIC_STUB_REDIRECT(hugetlb_loan_prepare_vmemmap, loan, parts);
 
 	if (!parts || folio_test_hwpoison(folio) ||
 	    !folio_test_hugetlb_vmemmap_optimized(folio))
 		return hugetlb_vmemmap_restore_folio(h, folio);
 
-	return hugetlb_vmemmap_restore_parts(h, folio, &loan->vmemmap_parts, parts->order,
-					     parts->stays_one, parts->data);
+	return hugetlb_vmemmap_prepare_parts(h, folio, &loan->vmemmap_parts, parts->order,
+					     parts->next_divided, parts->data);
+}
+
+/* Under the mutex: they are there, as tails of folios of the order of the parts. */
+void hugetlb_loan_restore_vmemmap(struct hugetlb_loan *loan,
+				  const struct hugetlb_loan_parts *parts)
+{
+	lockdep_assert_held(hugetlb_loan_mutex(loan));
+
+	if (loan->vmemmap_parts.order)
+		hugetlb_vmemmap_restore_parts(loan->split.h, hugetlb_loan_folio(loan),
+					      &loan->vmemmap_parts,
+					      parts->next_divided, parts->data);
 }
 
 static bool loan_part_is_complete(struct hugetlb_loan *loan, struct page *page)
@@ -131,7 +146,10 @@ void hugetlb_loan_optimize_vmemmap(struct hugetlb_loan *loan)
 			hugetlb_vmemmap_optimize_folio(h, folio);
 		return;
 	}
-	if (!loan->merged_bad) {
+	if (folio_test_hugetlb_vmemmap_optimized(folio)) {
+		/* There was no split after all. */
+		hugetlb_vmemmap_end_parts(&loan->vmemmap_parts);
+	} else if (!loan->merged_bad) {
 		hugetlb_vmemmap_optimize_parts(h, folio, &loan->vmemmap_parts);
 	} else if (!loan_restore_parts(loan)) {
 		hugetlb_vmemmap_end_parts(&loan->vmemmap_parts);
@@ -146,7 +164,7 @@ void hugetlb_loan_optimize_vmemmap(struct hugetlb_loan *loan)
  * @loan: A split loan
  * @page: First page of a piece, frozen, of the order that the loan was split in parts of
  *
- * Must be followed by hugetlb_loan_make_piece() of smaller ones, or by
+ * Must be followed by hugetlb_loan_make_pieces() of smaller ones, or by
  * hugetlb_loan_cancel_part(), before the folio is unfrozen.
  *
  * Context: Process context, may sleep.

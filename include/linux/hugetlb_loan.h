@@ -23,7 +23,7 @@
  *   split      v      |
  *            split, frozen
  *              |      ^
- *   make_piece |      | freeze
+ *  make_pieces |      | freeze
  *   of all     v      |
  *            pieces, frozen --unfreeze--> in the page cache --return of all--> pool
  *
@@ -33,7 +33,7 @@
  * each, until hugetlb_loan_prepare_part() makes one complete.
  *
  * The borrower serializes what is done to one loan. The exceptions are
- * hugetlb_loan_make_piece() and hugetlb_loan_return() of different pages, which can
+ * hugetlb_loan_make_pieces() and hugetlb_loan_return() of different pages, which can
  * run at the same time, and hugetlb_loan_page_is_bad().
  */
 #ifndef __LINUX_HUGETLB_LOAN_H
@@ -50,12 +50,14 @@ struct page;
 /**
  * struct hugetlb_loan_parts - Where a split leaves large pieces
  * @order: Of the parts: a piece has this order or a lower one
- * @stays_one: Whether the part of that number, from 0, will be one piece
- * @data: For @stays_one
+ * @next_divided: The first part that will not be one piece, from the number @part on,
+ *	where the first part of the huge page is 0. Behind the last part if there is none,
+ *	or if @part is. Has to give the same answers when it is prepared and when it is done.
+ * @data: For @next_divided
  */
 struct hugetlb_loan_parts {
 	unsigned int order;
-	bool (*stays_one)(void *data, unsigned long part);
+	unsigned long (*next_divided)(void *data, unsigned long part);
 	void *data;
 };
 
@@ -76,10 +78,11 @@ int hugetlb_loan_prepare_split(struct hugetlb_loan *loan,
 void hugetlb_loan_cancel_split(struct hugetlb_loan *loan);
 int hugetlb_loan_prepare_part(struct hugetlb_loan *loan, struct page *page);
 void hugetlb_loan_cancel_part(struct hugetlb_loan *loan, struct page *page);
-void hugetlb_loan_split(struct hugetlb_loan *loan);
-struct folio *hugetlb_loan_make_piece(struct hugetlb_loan *loan,
-				      struct page *page, unsigned int order,
-				      unsigned int from);
+void hugetlb_loan_split(struct hugetlb_loan *loan,
+			const struct hugetlb_loan_parts *parts);
+void hugetlb_loan_make_pieces(struct hugetlb_loan *loan, struct page *page,
+			      unsigned long nr, unsigned int order,
+			      unsigned int from);
 void hugetlb_loan_merge(struct hugetlb_loan *loan, unsigned int from);
 void hugetlb_loan_merge_done(struct hugetlb_loan *loan);
 

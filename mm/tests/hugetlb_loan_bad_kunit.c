@@ -342,14 +342,6 @@ static void test_mark(struct kunit *test)
 	drop_pool(test);
 }
 
-/* A part of 1 MiB has four pages of struct pages, three of which it can share. */
-#define PART_ORDER	8
-
-static bool stays_one(void *data, unsigned long part)
-{
-	return true;
-}
-
 static void expect_one_bad(struct kunit *test, struct hugetlb_loan *loan,
 			   struct page *bad)
 {
@@ -371,10 +363,7 @@ static void expect_one_bad(struct kunit *test, struct hugetlb_loan *loan,
  */
 static void test_bad_parts(struct kunit *test)
 {
-	const struct hugetlb_loan_parts parts = {
-		.order = PART_ORDER,
-		.stays_one = stays_one,
-	};
+	const struct hugetlb_loan_parts parts = PARTS_THAT_STAY_ONE;
 	struct loan_test *ctx = test->priv;
 	unsigned long i, nr = pages_per_huge_page(ctx->h);
 	struct hugetlb_loan *loan;
@@ -389,11 +378,12 @@ static void test_bad_parts(struct kunit *test)
 		/* That it is frozen is a failure. */
 		if (!late)
 			fail_memory(test, bad, -EBUSY);
-		hugetlb_loan_split(loan);
+		hugetlb_loan_split(loan, &parts);
 		if (late)
 			KUNIT_EXPECT_EQ(test, hugetlb_loan_set_hwpoison(bad), 0);
 		for (i = 0; i < nr; i += BIT(PART_ORDER))
-			make_piece(test, loan, i, PART_ORDER);
+			make_piece_of(test, loan, i, PART_ORDER,
+				      huge_page_order(ctx->h));
 		expect_one_bad(test, loan, bad);
 
 		give_back_pieces(loan, nr);

@@ -136,7 +136,7 @@ static void test_split_uniform(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, NULL), 0);
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
-	hugetlb_loan_split(loan);
+	hugetlb_loan_split(loan, NULL);
 	make_small_pieces(test, loan, 0, nr);
 	expect_contents(test, loan, nr);
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
@@ -209,6 +209,8 @@ static void test_split_tree(struct kunit *test)
 
 static void test_cancel(struct kunit *test)
 {
+	const struct hugetlb_loan_parts parts = PARTS_THAT_STAY_ONE;
+	struct loan_test *ctx = test->priv;
 	struct hugetlb_loan *loan;
 
 	make_pool(test, TEST_LOANS);
@@ -217,7 +219,55 @@ static void test_cancel(struct kunit *test)
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 	hugetlb_loan_cancel_split(loan);
 	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
+
+	/* What a split in parts would need is not used yet. */
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, &parts), 0);
+	KUNIT_EXPECT_EQ(test, ctx->saved != 0,
+			folio_test_hugetlb_vmemmap_optimized(hugetlb_loan_folio(loan)));
+	hugetlb_loan_cancel_split(loan);
+	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
 	KUNIT_EXPECT_TRUE(test, hugetlb_loan_is_whole(loan));
+	give_back(loan, hugetlb_loan_folio(loan));
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+static unsigned long second_part(void *data, unsigned long part)
+{
+	return part < 2 ? 1 : ULONG_MAX;
+}
+
+/* H2, H5: the second part is divided, the first one and the others are not. */
+static void test_split_parts(struct kunit *test)
+{
+	const struct hugetlb_loan_parts parts = {
+		.order = PART_ORDER,
+		.next_divided = second_part,
+	};
+	struct loan_test *ctx = test->priv;
+	unsigned long i, nr = pages_per_huge_page(ctx->h), part = BIT(PART_ORDER);
+	unsigned int order = huge_page_order(ctx->h);
+	struct hugetlb_loan *loan;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	write_pages(loan, nr);
+	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, &parts), 0);
+	hugetlb_loan_split(loan, &parts);
+	hugetlb_loan_make_pieces(loan, loan_pages(loan) + part, part, 0, order);
+	for (i = part; i < 2 * part; i++)
+		check_piece(test, loan, i, 0);
+	make_piece_of(test, loan, 0, PART_ORDER, order);
+	for (i = 2 * part; i < nr; i += part)
+		make_piece_of(test, loan, i, PART_ORDER, order);
+	expect_contents(test, loan, nr);
+
+	/* A part that is one piece again does with less, as the others do. */
+	make_piece_of(test, loan, part, PART_ORDER, 0);
+	hugetlb_loan_merge(loan, PART_ORDER);
+	hugetlb_loan_merge_done(loan);
+	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
+	expect_contents(test, loan, nr);
 	give_back(loan, hugetlb_loan_folio(loan));
 	drop_pool(test);
 	expect_counters(test, 0, 0, 0, 0);
@@ -236,9 +286,9 @@ static void test_prepare_fails(struct kunit *test)
 
 	make_pool(test, TEST_LOANS);
 	loan = borrow(test);
-	kunit_activate_static_stub(test, hugetlb_loan_restore_vmemmap, no_memory);
+	kunit_activate_static_stub(test, hugetlb_loan_prepare_vmemmap, no_memory);
 	KUNIT_EXPECT_EQ(test, hugetlb_loan_prepare_split(loan, NULL), -ENOMEM);
-	kunit_deactivate_static_stub(test, hugetlb_loan_restore_vmemmap);
+	kunit_deactivate_static_stub(test, hugetlb_loan_prepare_vmemmap);
 	expect_counters(test, 1, TEST_LOANS - 1, 0, 0);
 	KUNIT_EXPECT_TRUE(test, hugetlb_loan_is_whole(loan));
 
@@ -542,6 +592,7 @@ static struct kunit_case loan_test_cases[] = {
 	LOAN_CASE(test_split_uniform),
 	LOAN_CASE(test_split_tree),
 	LOAN_CASE(test_cancel),
+	LOAN_CASE(test_split_parts),
 	LOAN_CASE(test_prepare_fails),
 	LOAN_CASE(test_gigantic),
 	LOAN_CASE(test_pinned),

@@ -183,20 +183,30 @@ static inline void give_back(struct hugetlb_loan *loan, struct folio *folio)
 	hugetlb_loan_return(loan, folio);
 }
 
+/* A part of 1 MiB has four pages of struct pages, three of which it can share. */
+#define PART_ORDER	8
+
+static inline unsigned long no_divided_part(void *data, unsigned long part)
+{
+	return ULONG_MAX;
+}
+
+#define PARTS_THAT_STAY_ONE { .order = PART_ORDER, .next_divided = no_divided_part }
+
 static inline void start_split(struct kunit *test, struct hugetlb_loan *loan)
 {
 	KUNIT_ASSERT_EQ(test, hugetlb_loan_prepare_split(loan, NULL), 0);
-	hugetlb_loan_split(loan);
+	hugetlb_loan_split(loan, NULL);
 	KUNIT_EXPECT_FALSE(test, hugetlb_loan_is_whole(loan));
 }
 
-static inline struct folio *make_piece(struct kunit *test,
-				       struct hugetlb_loan *loan,
-				       unsigned long first, unsigned int order)
+/* A piece, as hugetlb_loan_make_pieces() has to leave it. */
+static inline struct folio *check_piece(struct kunit *test,
+					struct hugetlb_loan *loan,
+					unsigned long first, unsigned int order)
 {
 	struct page *page = loan_pages(loan) + first;
-	unsigned int from = folio_order(page_folio(page));
-	struct folio *folio = hugetlb_loan_make_piece(loan, page, order, from);
+	struct folio *folio = page_folio(page);
 	unsigned long i;
 
 	KUNIT_ASSERT_PTR_EQ(test, &folio->page, page);
@@ -219,6 +229,26 @@ static inline struct folio *make_piece(struct kunit *test,
 	folio_mark_uptodate(folio);
 	folio_set_dirty(folio);
 	return folio;
+}
+
+/* Of pages of folios of the order @from. */
+static inline struct folio *make_piece_of(struct kunit *test,
+					  struct hugetlb_loan *loan,
+					  unsigned long first, unsigned int order,
+					  unsigned int from)
+{
+	hugetlb_loan_make_pieces(loan, loan_pages(loan) + first, 1, order, from);
+	return check_piece(test, loan, first, order);
+}
+
+/* The same, and they are not what a split in parts has left. */
+static inline struct folio *make_piece(struct kunit *test,
+				       struct hugetlb_loan *loan,
+				       unsigned long first, unsigned int order)
+{
+	struct page *page = loan_pages(loan) + first;
+
+	return make_piece_of(test, loan, first, order, folio_order(page_folio(page)));
 }
 
 /* Pieces of 4 KiB in [@first, @last). */

@@ -186,8 +186,9 @@ static void gmem_enter_folio(struct inode *inode, struct folio *folio,
  * @order: Its size
  * @runs: The runs, or NULL if all stays as it is
  * @end: After the last one
- * @run: The first run that ends behind the last question, as most come in order
+ * @run: A run that ends behind the last question, as most come in order
  * @present: A present run, for the same reason
+ * @parts: The same for the loan of a whole huge page
  */
 struct gmem_layout {
 	struct inode *inode;
@@ -198,7 +199,54 @@ struct gmem_layout {
 	const struct gmem_run *end;
 	const struct gmem_run *run;
 	struct gmem_run present;
+	struct hugetlb_loan_parts parts;
 };
+
+/* The first page, from @index on, that is shared now; behind the last if none is. */
+static pgoff_t gmem_next_present(struct gmem_layout *l, pgoff_t index)
+{
+	for (; index <= l->last; index = l->present.last + 1) {
+		if ((index < l->present.start || index > l->present.last) &&
+		    !gmem_next_run(l->inode, index, l->last, &l->present))
+			return index;
+		if (l->present.shared)
+			return index;
+	}
+	return l->last + 1;
+}
+
+/* The first page, from @index on, that the runs make shared; the same. */
+static pgoff_t gmem_next_coming(struct gmem_layout *l, pgoff_t index)
+{
+	if (l->run > l->runs && l->run[-1].last >= index)
+		l->run = gmem_find_run(l->runs, l->end, index);
+	while (l->run < l->end && l->run->start <= l->last &&
+	       (l->run->last < index || !l->run->shared))
+		l->run++;
+	if (l->run == l->end || l->run->start > l->last)
+		return l->last + 1;
+	return max(l->run->start, index);
+}
+
+/* The first block, from @index on, that will not be one folio; the same. */
+static pgoff_t gmem_next_divided(struct gmem_layout *l, pgoff_t index)
+{
+	return round_down(min(gmem_next_present(l, index), gmem_next_coming(l, index)),
+			  GMEM_BLOCK_PAGES);
+}
+
+static bool gmem_all_stays_private(struct gmem_layout *l)
+{
+	return gmem_next_divided(l, l->start) > l->last;
+}
+
+static unsigned long gmem_next_divided_part(void *layout, unsigned long part)
+{
+	struct gmem_layout *l = layout;
+	pgoff_t block = gmem_next_divided(l, l->start + part * GMEM_BLOCK_PAGES);
+
+	return (block - l->start) / GMEM_BLOCK_PAGES;
+}
 
 static void gmem_layout_init(struct gmem_layout *l, struct inode *inode,
 			     pgoff_t start, unsigned int order,
@@ -214,37 +262,15 @@ static void gmem_layout_init(struct gmem_layout *l, struct inode *inode,
 	l->run = gmem_find_run(runs, end, start);
 	l->present.start = 1;
 	l->present.last = 0;
+	l->parts.order = GMEM_BLOCK_ORDER;
+	l->parts.next_divided = gmem_next_divided_part;
+	l->parts.data = l;
 }
 
-/* Whether a range is private, and will be. */
-static bool gmem_stays_private(struct gmem_layout *l, pgoff_t start, pgoff_t last)
+/* What it is to a loan. */
+static const struct hugetlb_loan_parts *gmem_layout_parts(const struct gmem_layout *l)
 {
-	const struct gmem_run *run;
-
-	if ((start < l->present.start || start > l->present.last) &&
-	    !gmem_next_run(l->inode, start, l->last, &l->present))
-		return false;
-	if (l->present.shared || l->present.last < last)
-		return false;
-
-	if (l->run > l->runs && l->run[-1].last >= start)
-		l->run = gmem_find_run(l->runs, l->end, start);
-	while (l->run < l->end && l->run->last < start)
-		l->run++;
-	for (run = l->run; run < l->end && run->start <= last; run++)
-		if (run->shared)
-			return false;
-	return true;
-}
-
-static bool gmem_all_stays_private(struct gmem_layout *l)
-{
-	return gmem_stays_private(l, l->start, l->last);
-}
-
-static bool gmem_block_stays_private(struct gmem_layout *l, pgoff_t index)
-{
-	return gmem_stays_private(l, index, index + GMEM_BLOCK_PAGES - 1);
+	return l->order > GMEM_BLOCK_ORDER ? &l->parts : NULL;
 }
 
 /*
@@ -261,9 +287,8 @@ static int gmem_prepare_entries(struct gmem_layout *l, void *entry)
 	if (ret)
 		return ret;
 
-	for (block = l->start; block <= l->last; block += GMEM_BLOCK_PAGES) {
-		if (gmem_block_stays_private(l, block))
-			continue;
+	for (block = gmem_next_divided(l, l->start); block <= l->last;
+	     block = gmem_next_divided(l, block + GMEM_BLOCK_PAGES)) {
 		ret = gmem_split_entries(l->inode, entry, block,
 					 GMEM_BLOCK_ORDER, 0);
 		if (ret)
@@ -272,42 +297,35 @@ static int gmem_prepare_entries(struct gmem_layout *l, void *entry)
 	return 0;
 }
 
-static bool gmem_part_stays_one(void *layout, unsigned long part)
+/* Make frozen pages of a split loan, from @start to before @end, into folios. */
+static void gmem_make_folios(struct gmem_layout *l, struct hugetlb_loan *loan,
+			     struct page *page, pgoff_t start, pgoff_t end,
+			     unsigned int order, bool uptodate)
 {
-	struct gmem_layout *l = layout;
+	pgoff_t index;
 
-	return gmem_block_stays_private(l, l->start + part * GMEM_BLOCK_PAGES);
+	hugetlb_loan_make_pieces(loan, page, (end - start) >> order, order, l->order);
+	for (index = start; index < end; index += BIT(order), page += BIT(order)) {
+		gmem_init_folio(l->inode, page_folio(page), index, uptodate);
+		cond_resched();
+	}
 }
 
-/* Get what it needs to make the whole loan into what gmem_enter_pieces() enters. */
-static int gmem_prepare_loan(struct gmem_layout *l, struct hugetlb_loan *loan)
-{
-	struct hugetlb_loan_parts parts = {
-		.order = GMEM_BLOCK_ORDER,
-		.stays_one = gmem_part_stays_one,
-		.data = l,
-	};
-
-	return hugetlb_loan_prepare_split(loan, l->order > GMEM_BLOCK_ORDER ?
-						&parts : NULL);
-}
-
-/* Make frozen pages of a split loan into folios. */
 static void gmem_make_pieces(struct gmem_layout *l, struct hugetlb_loan *loan,
 			     struct page *page, bool uptodate)
 {
-	unsigned int order = 0;
-	struct folio *folio;
-	pgoff_t index;
+	unsigned int order;
+	pgoff_t index, end;
 
-	for (index = l->start; index <= l->last;
-	     index += BIT(order), page += BIT(order)) {
-		if (IS_ALIGNED(index, GMEM_BLOCK_PAGES))
-			order = gmem_block_stays_private(l, index) ?
-					GMEM_BLOCK_ORDER : 0;
-		folio = hugetlb_loan_make_piece(loan, page, order, l->order);
-		gmem_init_folio(l->inode, folio, index, uptodate);
-		cond_resched();
+	for (index = l->start; index <= l->last; index = end) {
+		end = gmem_next_divided(l, index);
+		order = GMEM_BLOCK_ORDER;
+		if (end == index) {
+			end += GMEM_BLOCK_PAGES;
+			order = 0;
+		}
+		gmem_make_folios(l, loan, page + (index - l->start), index, end, order,
+				 uptodate);
 	}
 }
 
@@ -379,13 +397,13 @@ static int gmem_enter_loan(struct inode *inode, struct hugetlb_loan *loan,
 
 	ret = gmem_prepare_entries(&layout, placeholder);
 	if (!ret)
-		ret = gmem_prepare_loan(&layout, loan);
+		ret = hugetlb_loan_prepare_split(loan, gmem_layout_parts(&layout));
 	if (ret) {
 		gmem_store_entry(inode, NULL, index, order);
 		return ret;
 	}
 
-	hugetlb_loan_split(loan);
+	hugetlb_loan_split(loan, gmem_layout_parts(&layout));
 	gmem_make_pieces(&layout, loan, &folio->page, false);
 	gmem_enter_pieces(&layout, &folio->page);
 	return 0;
@@ -563,7 +581,7 @@ static int gmem_prepare_split(struct gmem_freezer *f, struct folio *folio)
 	if (ret)
 		return ret;
 	if (folio_test_hugetlb(folio))
-		return gmem_prepare_loan(&layout, loan);
+		return hugetlb_loan_prepare_split(loan, gmem_layout_parts(&layout));
 	return hugetlb_loan_prepare_part(loan, &folio->page);
 }
 
@@ -646,7 +664,7 @@ static void gmem_split_folio(struct gmem_freezer *f, struct folio *folio)
 			 f->runs, f->end);
 	/* From here on there is no folio. */
 	if (hugetlb_loan_is_whole(loan))
-		hugetlb_loan_split(loan);
+		hugetlb_loan_split(loan, gmem_layout_parts(&layout));
 	gmem_make_pieces(&layout, loan, &folio->page, uptodate);
 	gmem_enter_pieces(&layout, &folio->page);
 }
@@ -757,8 +775,8 @@ static void gmem_try_merge(struct inode *inode, pgoff_t index, unsigned int orde
 		hugetlb_loan_merge(loan, gmem_part_order(order));
 		hugetlb_loan_merge_done(loan);
 	} else {
-		hugetlb_loan_make_piece(loan, &folio->page, order,
-					gmem_part_order(order));
+		hugetlb_loan_make_pieces(loan, &folio->page, 1, order,
+					 gmem_part_order(order));
 	}
 	gmem_enter_folio(inode, folio, index, uptodate);
 }
