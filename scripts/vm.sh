@@ -64,9 +64,15 @@ usable_kvm() {
 		if [[ -r /dev/kvm && -w /dev/kvm ]]; then
 			say vm "does nested virtualisation work here?"
 			mkdir -p "$run/probe"
-			printf '#!/bin/sh\n/bin/busybox mount -t devtmpfs d /dev\n%s\n%s\n' \
-				'/bin/busybox test -c /dev/kvm && echo "@kvm works"' \
-				'/bin/busybox poweroff -f' > "$run/probe/init"
+			cat > "$run/probe/init" <<- 'END'
+				#!/bin/sh
+				/bin/busybox mkdir -p /proc
+				/bin/busybox mount -t proc p /proc
+				/bin/busybox mount -t devtmpfs d /dev
+				/bin/busybox modprobe -q kvm_amd || /bin/busybox modprobe -q kvm_intel
+				/bin/busybox test -c /dev/kvm && echo "@kvm works"
+				/bin/busybox poweroff -f
+			END
 			chmod +x "$run/probe/init"
 			cat "$image/root.cpio.gz" <(pack "$run/probe") > "$run/probe.initrd"
 			{ timeout -k 5 40 qemu-system-x86_64 "${kvm[@]}" -M q35,kernel-irqchip=split \

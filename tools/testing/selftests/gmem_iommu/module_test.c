@@ -2,12 +2,13 @@
 /*
  * The module comes and goes: it stays while a binding or the device is open,
  * without it the node is absent and conversions go on, and it can be loaded and
- * unloaded while files are converted.
+ * unloaded while files are converted. KVM's module of the vendor stays with a binding, too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -32,17 +33,30 @@
 #define NR_LOADS	50
 
 /* 0 or a negative errno. */
+static int unload_module(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? -errno : 0;
+}
+
 static int unload(void)
 {
-	return syscall(SYS_delete_module, MODULE, O_NONBLOCK) ? -errno : 0;
+	return unload_module(MODULE);
 }
 
 /* 0, or the exit status of modprobe. */
+static int load_module(const char *name)
+{
+	char command[64];
+	int status;
+
+	snprintf(command, sizeof(command), "modprobe %s", name);
+	status = system(command);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -ECHILD;
+}
+
 static int load(void)
 {
-	int status = system("modprobe " MODULE);
-
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -ECHILD;
+	return load_module(MODULE);
 }
 
 static int open_node(void)
@@ -143,6 +157,27 @@ TEST_F(module, U8_stays_while_the_device_is_open)
 	EXPECT_EQ(-EWOULDBLOCK, unload());
 	close(fd);
 	EXPECT_EQ(0, unload());
+}
+
+/* The memory of a VM that is gone: who frees it is KVM's module of the vendor. */
+TEST_F(module, U8_keeps_the_vendor)
+{
+	bool amd = !access("/sys/module/kvm_amd/refcnt", R_OK);
+	const char *vendor = amd ? "kvm_amd" : "kvm_intel";
+	int binding;
+
+	if (!amd && access("/sys/module/kvm_intel/refcnt", R_OK))
+		SKIP(return, "needs CONFIG_KVM_AMD=m or CONFIG_KVM_INTEL=m");
+
+	binding = bind_all(&self->s);
+	ASSERT_LE(0, binding);
+	gmem_vm_destroy(&self->s.vm);
+	EXPECT_EQ(1, mirror_poll_dead(binding));
+	EXPECT_EQ(-EWOULDBLOCK, unload_module(vendor));
+
+	close(binding);
+	EXPECT_EQ(0, unload_module(vendor));
+	EXPECT_EQ(0, load_module(vendor));
 }
 
 TEST_F(module, U3_N4_absent_and_back)
