@@ -3,9 +3,9 @@
  * Huge pages that are split and merged while sixteen threads of the host and the guest
  * access them, pins come and go, and one of them is punched out and comes again.
  * Contents are never lost, nobody sees what was in the pool before, and in the end
- * all huge pages are whole again and go back.
+ * all huge pages are whole again and go back. But for those of which a page breaks.
  *
- * Requirements: H3, H4, H6, H8, H9, C4, C6, C11.
+ * Requirements: H3, H4, H6, H8, H9, H10, C4, C6, C11.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -18,6 +18,7 @@
 #include "lib/harness.h"
 #include "lib/host.h"
 #include "lib/hugepool.h"
+#include "lib/text.h"
 #include "lib/vmstat.h"
 
 #define SEED		0x5eed000a
@@ -26,6 +27,7 @@
 #define NR_FAULTERS	16
 #define NR_PINNERS	2
 #define SECONDS		4
+#define NR_FAILURES	24
 
 static bool stop;
 
@@ -368,6 +370,129 @@ TEST_F(race, C4_C11_H3_H4_H6_H8_pins_come_and_go)
 	self->race.pins = true;
 	run_race(_metadata, &self->race);
 	check_end(_metadata, &self->race);
+}
+
+/* -- a page that breaks ---------------------------------------------------- */
+
+/* Splits the huge page and merges it, as long as that goes. */
+static void *split_and_merge(void *arg)
+{
+	struct actor *a = arg;
+	__u64 offset = 0;
+	int ret;
+
+	while (go_on(a)) {
+		ret = gmem_convert(a->race->vm->gmem_fd, 0, PAGES(1),
+				   a->done % 2 ? PRIVATE : SHARED, &offset);
+		/* Who marks the page may hold it for a moment. */
+		if (ret == -EAGAIN && !offset)
+			continue;
+		a->ret = ret;
+		a->done++;
+	}
+	return NULL;
+}
+
+FIXTURE(failure)
+{
+	struct gmem_vm vm;
+	struct hugepool before;
+	__u64 broken[NR_FAILURES];
+};
+
+FIXTURE_SETUP(failure)
+{
+	const char *missing = gmem_vm_missing();
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	ASSERT_EQ(0, hugepool_read(SIZE_2M, &self->before));
+	if (self->before.free < NR_FAILURES)
+		SKIP(return, "not enough huge pages");
+}
+
+FIXTURE_TEARDOWN(failure)
+{
+	char text[32];
+	int i;
+
+	gmem_vm_destroy(&self->vm);
+	for (i = 0; i < NR_FAILURES && self->broken[i]; i++) {
+		snprintf(text, sizeof(text), "%llu", (unsigned long long)self->broken[i]);
+		if (text_write("/sys/kernel/debug/hwpoison/unpoison-pfn", text))
+			TH_LOG("page %s stays broken", text);
+	}
+	EXPECT_EQ(0, hugepool_resize(SIZE_2M, self->before.nr));
+}
+
+/* Exactly that page is lost, whatever the huge page was when it broke. */
+static void check_failure(struct __test_metadata *_metadata, struct gmem_vm *vm,
+			  size_t broken, __u64 base_pfn)
+{
+	struct folio_map map;
+	__u64 offset;
+	size_t page;
+
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, SHARED));
+	for (page = broken % 64; page < 512; page += 64) {
+		EXPECT_EQ(page == broken ? -EHWPOISON : 0,
+			  gmem_convert(vm->gmem_fd, PAGES(page), PAGES(1), SHARED,
+				       &offset)) {
+			TH_LOG("page %zu, %zu is broken", page, broken);
+		}
+		EXPECT_EQ(page == broken ? PAGES(broken) : 0, offset);
+	}
+	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(broken), SEED));
+	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(broken + 1), PAGES(511 - broken), SEED));
+
+	/* What has a broken page is never whole again. */
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, broken, PRIVATE));
+	ASSERT_EQ(0, gmem_vm_convert(vm, broken + 1, 511 - broken, PRIVATE));
+	ASSERT_EQ(0, folio_map_read(base_pfn, 512, &map));
+	EXPECT_EQ(0, map.huge + map.large);
+}
+
+/* H3, H5, H10: in any moment of a split or a merge. */
+TEST_F(failure, H3_H5_H10_splits_and_merges)
+{
+	struct race race = { .vm = &self->vm };
+	struct gmem_vm *vm = &self->vm;
+	struct actor converter;
+	struct hugepool now;
+	size_t broken;
+	__u64 pfn;
+	int i;
+
+	srand(SEED);
+	for (i = 0; i < NR_FAILURES; i++) {
+		ASSERT_EQ(0, gmem_vm_create(vm, SIZE_2M, GMEM_VM_PRIVATE |
+					    GUEST_MEMFD_FLAG_HUGETLB |
+					    GUEST_MEMFD_HUGE_2MB));
+		ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
+		ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, SHARED));
+		ASSERT_FALSE(host_faults(vm->mem));
+		ASSERT_EQ(0, host_pfns(vm->mem, &pfn, 1));
+		ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, PRIVATE));
+
+		__atomic_store_n(&stop, false, __ATOMIC_RELAXED);
+		start(_metadata, &race, &converter, 1, split_and_merge);
+		while (!__atomic_load_n(&converter.done, __ATOMIC_RELAXED) &&
+		       !__atomic_load_n(&converter.ret, __ATOMIC_RELAXED))
+			usleep(100);
+		usleep(rand() % 20000);
+		broken = 1 + rand() % 510;
+		self->broken[i] = pfn + broken;
+		ASSERT_EQ(0, host_break_pfn(pfn + broken));
+		usleep(rand() % 5000);
+		__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+		finish(_metadata, &converter, 1, "conversions");
+		check_failure(_metadata, vm, broken, pfn);
+
+		gmem_vm_destroy(vm);
+		ASSERT_EQ(0, hugepool_read(SIZE_2M, &now));
+		EXPECT_EQ(self->before.nr - i - 1, now.nr);
+		EXPECT_EQ(self->before.free - i - 1, now.free);
+	}
 }
 
 TEST_HARNESS_MAIN
