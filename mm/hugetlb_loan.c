@@ -231,6 +231,9 @@ static void loan_reset_page(struct page *page)
 	clear_compound_head(page);
 }
 
+/* Divides the number of tails of what is split or merged, but for the first page. */
+#define LOAN_TAILS_AT_ONCE	32
+
 /*
  * Nobody ever writes to a page behind the first ones of a folio, so all that has to
  * change is which folio it is a tail of.
@@ -238,7 +241,13 @@ static void loan_reset_page(struct page *page)
 static void loan_move_tails(struct page *tail, struct page *end, struct page *head,
 			    unsigned int order)
 {
-	unrolled_count(32)
+	unsigned int i;
+
+	for (; end - tail >= LOAN_TAILS_AT_ONCE; tail += LOAN_TAILS_AT_ONCE) {
+		unrolled_full
+		for (i = 0; i < LOAN_TAILS_AT_ONCE; i++)
+			set_compound_head(tail + i, head, order);
+	}
 	for (; tail < end; tail++)
 		set_compound_head(tail, head, order);
 }
@@ -432,12 +441,11 @@ static void loan_join_part(struct hugetlb_loan *loan, struct page *page,
 		hugetlb_loan_share_part(loan, page);
 }
 
+/* Under the mutex. */
 static void loan_make_piece(struct hugetlb_loan *loan, struct page *page,
 			    unsigned int order, unsigned int from)
 {
 	struct folio *folio = (struct folio *)page;
-
-	lockdep_assert_held(hugetlb_loan_mutex(loan));
 
 	if (order && order == loan->vmemmap_parts.order)
 		loan_join_part(loan, page, from);

@@ -92,17 +92,18 @@ static int gmem_split_entry(struct inode *inode, void *entry, pgoff_t index,
 	return 0;
 }
 
-/* From @order down to @new_order, as far at once as an xarray can: by a level. */
+/* From @order down to @new_order, as far at once as an xarray can: by a level of it. */
 static int gmem_split_entries(struct inode *inode, void *entry, pgoff_t index,
 			      unsigned int order, unsigned int new_order)
 {
 	const pgoff_t end = index + BIT(order);
-	unsigned int next;
+	unsigned int level, next;
 	pgoff_t i;
 	int ret;
 
 	for (; order > new_order; order = next) {
-		next = max(new_order, round_down(order - 1, XA_CHUNK_SHIFT));
+		level = rounddown(order, XA_CHUNK_SHIFT);
+		next = level ? max(new_order, level - XA_CHUNK_SHIFT) : new_order;
 		for (i = index; i < end; i += BIT(order)) {
 			ret = gmem_split_entry(inode, entry, i, order, next);
 			if (ret)
@@ -568,6 +569,17 @@ static int gmem_refuse_broken(struct inode *inode, struct folio *folio,
 	return 0;
 }
 
+/* What a large folio will be, of which all is private. */
+static void gmem_layout_init_folio(struct gmem_layout *l, struct gmem_freezer *f,
+				   struct folio *folio)
+{
+	gmem_layout_init(l, f->inode, folio->index, folio_order(folio), f->runs,
+			 f->end);
+	l->present.start = l->start;
+	l->present.last = l->last;
+	l->present.shared = false;
+}
+
 static int gmem_prepare_split(struct gmem_freezer *f, struct folio *folio)
 {
 	struct inode *inode = f->inode;
@@ -575,8 +587,7 @@ static int gmem_prepare_split(struct gmem_freezer *f, struct folio *folio)
 	struct gmem_layout layout;
 	int ret;
 
-	gmem_layout_init(&layout, inode, folio->index, folio_order(folio),
-			 f->runs, f->end);
+	gmem_layout_init_folio(&layout, f, folio);
 	ret = gmem_prepare_entries(&layout, folio);
 	if (ret)
 		return ret;
@@ -660,8 +671,7 @@ static void gmem_split_folio(struct gmem_freezer *f, struct folio *folio)
 	struct gmem_layout layout;
 	bool uptodate = folio_test_uptodate(folio);
 
-	gmem_layout_init(&layout, f->inode, folio->index, folio_order(folio),
-			 f->runs, f->end);
+	gmem_layout_init_folio(&layout, f, folio);
 	/* From here on there is no folio. */
 	if (hugetlb_loan_is_whole(loan))
 		hugetlb_loan_split(loan, gmem_layout_parts(&layout));
