@@ -61,7 +61,7 @@ check: deps
 
 check-all: deps
 	@scripts/check.sh own_block+upstream+own_huge own+iommufd generic_pt host boot \
-		upstream_long+long+huge_plain boot_long shadow scale scale_vcpu
+		upstream_long+huge_plain+long boot_long shadow scale scale_vcpu
 
 test: deps
 	@scripts/check.sh $(or $(T),own_block+own_huge+own)

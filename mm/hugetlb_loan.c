@@ -244,7 +244,7 @@ static void loan_move_tails(struct page *tail, struct page *end, struct page *he
 	unsigned int i;
 
 	for (; end - tail >= LOAN_TAILS_AT_ONCE; tail += LOAN_TAILS_AT_ONCE) {
-		unrolled_full
+		unrolled_count(LOAN_TAILS_AT_ONCE)
 		for (i = 0; i < LOAN_TAILS_AT_ONCE; i++)
 			set_compound_head(tail + i, head, order);
 	}

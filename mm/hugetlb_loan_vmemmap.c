@@ -142,8 +142,9 @@ void hugetlb_loan_optimize_vmemmap(struct hugetlb_loan *loan)
 
 	if (!loan->vmemmap_parts.order) {
 		/* It would take PG_hwpoison off the pages that have it themselves. */
-		if (loan->optimized && !loan->merged_bad)
-			hugetlb_vmemmap_optimize_folio(h, folio);
+		if (loan->optimized && !loan->merged_bad &&
+		    !folio_test_hugetlb_vmemmap_optimized(folio))
+			hugetlb_vmemmap_reoptimize_folio(h, folio);
 		return;
 	}
 	if (folio_test_hugetlb_vmemmap_optimized(folio)) {

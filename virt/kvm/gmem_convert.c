@@ -465,7 +465,7 @@ static int gmem_ioctl_set_attributes(struct inode *inode,
 				&run);
 	if (!ret)
 		ret = gmem_convert(inode, &run, 1, &error_offset);
-	/* This ioctl names a page only when a page is to blame. */
+	/* As queued upstream: without memory it names the start of the request. */
 	if (ret == -ENOMEM)
 		error_offset = args.offset;
 	if (error_offset && put_user(error_offset, &uarg->error_offset))

@@ -127,7 +127,7 @@ static void gmem_store_entry(struct inode *inode, void *entry, pgoff_t index,
 	xas_unlock_irq(&xas);
 }
 
-/* One entry where there was none, which takes memory. */
+/* One entry where there was none, or others, which can take memory. */
 static int gmem_add_entry(struct inode *inode, void *entry, pgoff_t index,
 			  unsigned int order)
 {
@@ -780,6 +780,11 @@ static void gmem_try_merge(struct inode *inode, pgoff_t index, unsigned int orde
 		return;
 	if (uptodate)
 		gmem_clear_rest(inode, index, order);
+	/* Where the xarray has shrunk to this range, one entry for it can take memory. */
+	if (gmem_add_entry(inode, folio, index, order)) {
+		gmem_unfreeze_range(inode, index, index + BIT(order));
+		return;
+	}
 
 	if (order == gmem_huge(inode)->order) {
 		hugetlb_loan_merge(loan, gmem_part_order(order));

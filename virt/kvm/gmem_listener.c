@@ -199,7 +199,8 @@ EXPORT_SYMBOL_NS_GPL(gmem_next_run, "GUEST_MEMFD");
 static bool gmem_folio_is_wanted(struct inode *inode, const struct folio *folio,
 				 enum gmem_memory which)
 {
-	if (folio_test_hwpoison(folio))
+	/* Large ones are private. The pages of them that become shared are not broken. */
+	if (!folio_test_large(folio) && folio_test_hwpoison(folio))
 		return false;
 
 	switch (which) {

@@ -125,7 +125,10 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 	 */
 	folio = xa_load(&inode->i_mapping->i_pages, index);
 	if (folio) {
-		if (folio_test_hwpoison(folio))
+		/* Of a large folio the other pages are good. */
+		if (folio_contain_hwpoisoned_page(folio) &&
+		    (!folio_test_uptodate(folio) ||
+		     gmem_page_is_broken(inode, folio, index)))
 			return -EHWPOISON;
 		if (!folio_test_uptodate(folio)) {
 			gmem_clear_folio(folio);

@@ -199,8 +199,8 @@ struct gmem_iommu_query_runs {
  *	over domains; those mapped when a domain is attached do not count
  * @unmapped_pages: Out: the same for pages that they unmapped
  * @syncs: Out: IOTLB syncs of domains
- * @failures: Out: pages, or ranges of them, that an IOMMU driver refused to map
- *	after it had promised to; always 0 unless one is broken
+ * @failures: Out: pages, or ranges of them, that an IOMMU driver refused to map, or to
+ *	unmap alone, after it had promised to; always 0 unless one is broken
  * @cuts: Out: IOMMU leaves that were replaced by smaller ones
  * @merges: Out: IOMMU page tables that were replaced by a larger leaf
  * @refusals: Out: changes that the binding refused, for lack of memory for example

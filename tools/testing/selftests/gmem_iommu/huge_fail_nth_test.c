@@ -153,7 +153,7 @@ FIXTURE_SETUP(gigantic)
 {
 	if (variant->target == SHARED && !getenv("GMEM_IOMMU_LONG"))
 		SKIP(return, "takes long (GMEM_IOMMU_LONG)");
-	/* A split then allocates 4095 pages for struct pages, one by one. */
+	/* A split then allocates 526 pages for struct pages, and more for each divided block. */
 	if (hugepool_is_optimized() > 0)
 		SKIP(return, "takes too long with vm.hugetlb_optimize_vmemmap");
 	setup_rig(_metadata, &self->rig, &gigantic_config, variant->target);

@@ -477,4 +477,27 @@ TEST_F(lost, C1_C4_H6_H10_page_of_the_file)
 	expect_one_missing(_metadata, s);
 }
 
+/* A page of a huge page that is whole breaks: that one is not shared, others are. */
+TEST_F(lost, M2_H10_page_of_a_whole_one)
+{
+	struct stand *s = &self->s;
+	struct gmem_vm *vm = &s->vm;
+	__u64 offset;
+
+	ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, SHARED));
+	self->broken = shared_pfn(_metadata, vm, 0) + 7;
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, PRIVATE));
+	ASSERT_EQ(0, host_break_pfn(self->broken));
+
+	EXPECT_EQ(-EHWPOISON, gmem_convert(vm->gmem_fd, PAGES(5), PAGES(9), SHARED,
+					   &offset));
+	EXPECT_EQ(PAGES(7), offset);
+	expect_shared(_metadata, s, 0, 0);
+	EXPECT_EQ(0, gmem_convert(vm->gmem_fd, PAGES(100), PAGES(9), SHARED, &offset));
+	EXPECT_EQ(0, offset);
+	expect_shared(_metadata, s, 100, 9);
+	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(8), PAGES(504), SEED));
+}
+
 TEST_HARNESS_MAIN
