@@ -592,7 +592,7 @@ EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_merge, "kvm");
  * @loan: A loan that hugetlb_loan_merge() made whole, still frozen
  *
  * Optimizes the vmemmap if it was so when the page was borrowed. For this nobody may
- * write to the struct pages, hence the folio has to be frozen still. It has to be called
+ * have a reference to the folio, hence it has to be frozen still. It has to be called
  * after each merge: the parts of the loan, if it was split in parts, still share struct
  * pages in a way that the pool knows nothing of.
  *

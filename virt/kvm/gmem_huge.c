@@ -758,7 +758,7 @@ static void gmem_clear_rest(struct inode *inode, pgoff_t start, unsigned int ord
 	for (index = start; index < end; index = folio_next_index(folio)) {
 		folio = xa_load(&inode->i_mapping->i_pages, index);
 		if (!folio_test_uptodate(folio))
-			gmem_clear_folio(folio);
+			gmem_clear_folio(inode, folio);
 		cond_resched();
 	}
 }

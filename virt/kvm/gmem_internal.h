@@ -92,7 +92,7 @@ bool gmem_next_gone(struct inode *inode, pgoff_t start, pgoff_t last,
 		    pgoff_t *gone_start, pgoff_t *gone_last);
 
 /* gmem_populate.c */
-void gmem_clear_folio(struct folio *folio);
+void gmem_clear_folio(struct inode *inode, struct folio *folio);
 bool gmem_is_new(struct inode *inode, pgoff_t index);
 int gmem_populate_folio(struct inode *inode, struct folio *folio);
 int gmem_populate_shared(struct inode *inode, pgoff_t start, pgoff_t last);

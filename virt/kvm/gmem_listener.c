@@ -199,7 +199,7 @@ EXPORT_SYMBOL_NS_GPL(gmem_next_run, "GUEST_MEMFD");
 static bool gmem_folio_is_wanted(struct inode *inode, const struct folio *folio,
 				 enum gmem_memory which)
 {
-	/* Large ones are private. The pages of them that become shared are not broken. */
+	/* Large ones are private. Pages of them become shared only if they are not broken. */
 	if (!folio_test_large(folio) && folio_test_hwpoison(folio))
 		return false;
 
@@ -267,7 +267,8 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
  * @pfn: Out: its PFN
  * @nr_pages: Out: how many pages from there on are physically contiguous
  *
- * Pages that the hardware reported as broken do not count. Takes no reference:
+ * Pages that the hardware reported as broken do not count, unless they are in a large
+ * folio, of which all is private. Takes no reference:
  * the PFNs are good as long as the lock is held.
  *
  * Context: As for gmem_next_run().

@@ -31,12 +31,15 @@ bool gmem_is_new(struct inode *inode, pgoff_t index)
 	return xa_get_mark(&inode->i_mapping->i_pages, index, GMEM_MARK_NEW);
 }
 
-void gmem_clear_folio(struct folio *folio)
+void gmem_clear_folio(struct inode *inode, struct folio *folio)
 {
 	unsigned long i;
 
 	for (i = 0; i < folio_nr_pages(folio); i++) {
-		clear_highpage(folio_page(folio, i));
+		/* Of a large folio a page can be broken, which nobody may touch. */
+		if (!folio_contain_hwpoisoned_page(folio) ||
+		    !gmem_page_is_broken(inode, folio, folio->index + i))
+			clear_highpage(folio_page(folio, i));
 		cond_resched();
 	}
 }
@@ -94,10 +97,10 @@ int gmem_populate_folio(struct inode *inode, struct folio *folio)
 	bool report;
 	int ret;
 
-	if (folio_test_hwpoison(folio))
+	if (!folio_test_large(folio) && folio_test_hwpoison(folio))
 		return -EHWPOISON;
 
-	gmem_clear_folio(folio);
+	gmem_clear_folio(inode, folio);
 
 	report = kvm_gmem_is_convertible(inode) &&
 		 (run.shared ||
@@ -127,11 +130,10 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 	if (folio) {
 		/* Of a large folio the other pages are good. */
 		if (folio_contain_hwpoisoned_page(folio) &&
-		    (!folio_test_uptodate(folio) ||
-		     gmem_page_is_broken(inode, folio, index)))
+		    gmem_page_is_broken(inode, folio, index))
 			return -EHWPOISON;
 		if (!folio_test_uptodate(folio)) {
-			gmem_clear_folio(folio);
+			gmem_clear_folio(inode, folio);
 			folio_mark_uptodate(folio);
 			gmem_mark_new(inode, folio->index, true);
 		}
@@ -143,7 +145,7 @@ static int gmem_populate_index(struct inode *inode, pgoff_t index,
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
-	gmem_clear_folio(folio);
+	gmem_clear_folio(inode, folio);
 	folio_mark_uptodate(folio);
 	gmem_mark_new(inode, folio->index, false);
 	folio_unlock(folio);

@@ -111,7 +111,7 @@ enum gmem_iommu_policy {
  * ENOENT: no such IOAS; EEXIST: the IOVA range is in use; EOVERFLOW: a range
  * that wraps; EOPNOTSUPP: unknown flag or policy, non-zero reserved field, a policy
  * that the type of VM does not allow, or a domain of the IOAS that cannot be
- * mirrored; ENOSPC: no IOVA is free; EHWPOISON: a shared page is broken; EMFILE,
+ * mirrored; ENOSPC: no IOVA or no huge page is free; EHWPOISON: a shared page is broken; EMFILE,
  * ENFILE: no file descriptor is free; EINTR; ENOMEM.
  */
 struct gmem_iommu_bind {
@@ -200,7 +200,8 @@ struct gmem_iommu_query_runs {
  * @unmapped_pages: Out: the same for pages that they unmapped
  * @syncs: Out: IOTLB syncs of domains
  * @failures: Out: pages, or ranges of them, that an IOMMU driver refused to map, or to
- *	unmap alone, after it had promised to; always 0 unless one is broken
+ *	unmap alone, after it had promised to; always 0 unless one is broken, or a
+ *	page broke in the middle of a change and there was no memory
  * @cuts: Out: IOMMU leaves that were replaced by smaller ones
  * @merges: Out: IOMMU page tables that were replaced by a larger leaf
  * @refusals: Out: changes that the binding refused, for lack of memory for example

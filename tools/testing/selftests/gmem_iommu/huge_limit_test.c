@@ -5,7 +5,7 @@
  * and at the exact page, nothing has changed, and less than that works. What cgroups
  * are charged is exact after every step.
  *
- * Requirements: H6, H10, C1, C2, C4, M11.
+ * Requirements: H6, H10, C1, C2, C4, C11, M2, M11.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -482,12 +482,16 @@ TEST_F(lost, M2_H10_page_of_a_whole_one)
 {
 	struct stand *s = &self->s;
 	struct gmem_vm *vm = &s->vm;
-	__u64 offset;
+	struct folio_map map;
+	__u64 offset, pfn;
 
 	ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
 	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, SHARED));
-	self->broken = shared_pfn(_metadata, vm, 0) + 7;
+	pfn = shared_pfn(_metadata, vm, 0);
+	self->broken = pfn + 7;
 	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, PRIVATE));
+	ASSERT_EQ(0, folio_map_read(pfn, SIZE_2M, &map));
+	ASSERT_EQ(1, map.huge);
 	ASSERT_EQ(0, host_break_pfn(self->broken));
 
 	EXPECT_EQ(-EHWPOISON, gmem_convert(vm->gmem_fd, PAGES(5), PAGES(9), SHARED,
@@ -498,6 +502,35 @@ TEST_F(lost, M2_H10_page_of_a_whole_one)
 	EXPECT_EQ(0, offset);
 	expect_shared(_metadata, s, 100, 9);
 	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(8), PAGES(504), SEED));
+}
+
+/* The same before anybody has used the huge page: the good pages read as zero. */
+TEST_F(lost, C11_H10_page_of_a_new_one)
+{
+	struct stand *s = &self->s;
+	struct gmem_vm *vm = &s->vm;
+	char zero[GMEM_PAGE_SIZE] = {}, page[GMEM_PAGE_SIZE];
+	__u64 offset, pfn;
+
+	ASSERT_EQ(0, gmem_vm_fill(vm, 0, SIZE_2M, SEED));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, SHARED));
+	pfn = shared_pfn(_metadata, vm, 0);
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 1, PRIVATE));
+	ASSERT_EQ(0, gmem_punch_hole(vm->gmem_fd, 0, SIZE_2M));
+	ASSERT_EQ(0, gmem_allocate(vm->gmem_fd, 0, SIZE_2M));
+
+	/* The pool gives out first what came last. */
+	self->broken = pfn + 7;
+	ASSERT_EQ(0, host_break_pfn(self->broken));
+	EXPECT_EQ(-EHWPOISON, gmem_convert(vm->gmem_fd, PAGES(7), PAGES(1), SHARED,
+					   &offset));
+	EXPECT_EQ(PAGES(7), offset);
+	EXPECT_EQ(0, gmem_convert(vm->gmem_fd, PAGES(100), PAGES(1), SHARED, &offset));
+	EXPECT_EQ(0, offset);
+	ASSERT_EQ(pfn + 100, shared_pfn(_metadata, vm, 100));
+	ASSERT_EQ(0, host_read(page, vm->mem + PAGES(100), sizeof(page)));
+	EXPECT_EQ(0, memcmp(page, zero, sizeof(page)));
+	expect_shared(_metadata, s, 100, 1);
 }
 
 TEST_HARNESS_MAIN
