@@ -268,7 +268,7 @@ static void gmem_layout_init(struct gmem_layout *l, struct inode *inode,
 	l->parts.data = l;
 }
 
-/* What it is to a loan. */
+/* Where a split of the loan leaves blocks; NULL if it is one itself. */
 static const struct hugetlb_loan_parts *gmem_layout_parts(const struct gmem_layout *l)
 {
 	return l->order > GMEM_BLOCK_ORDER ? &l->parts : NULL;

@@ -268,8 +268,8 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
  * @nr_pages: Out: how many pages from there on are physically contiguous
  *
  * Pages that the hardware reported as broken do not count, unless they are in a large
- * folio, of which all is private. Takes no reference:
- * the PFNs are good as long as the lock is held.
+ * folio, of which all is private. Takes no reference: the PFNs are good as long as the
+ * lock is held.
  *
  * Context: As for gmem_next_run().
  * Return: False when there is none.

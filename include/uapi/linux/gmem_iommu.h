@@ -111,8 +111,8 @@ enum gmem_iommu_policy {
  * ENOENT: no such IOAS; EEXIST: the IOVA range is in use; EOVERFLOW: a range
  * that wraps; EOPNOTSUPP: unknown flag or policy, non-zero reserved field, a policy
  * that the type of VM does not allow, or a domain of the IOAS that cannot be
- * mirrored; ENOSPC: no IOVA or no huge page is free; EHWPOISON: a shared page is broken; EMFILE,
- * ENFILE: no file descriptor is free; EINTR; ENOMEM.
+ * mirrored; ENOSPC: no IOVA or no huge page is free; EHWPOISON: a shared page is
+ * broken; EMFILE, ENFILE: no file descriptor is free; EINTR; ENOMEM.
  */
 struct gmem_iommu_bind {
 	__u32 size;
