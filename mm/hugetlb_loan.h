@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the two files of hugetlb loans share: the loan, and the calls that
- * hugetlb_loan.c, which lends, splits and merges, makes of hugetlb_loan_vmemmap.c, which
- * has the struct pages for that.
+ * What the files of hugetlb loans share: the loan, and what they call of each other.
+ * hugetlb_loan.c lends, splits and merges; hugetlb_loan_return.c takes the pages back;
+ * hugetlb_loan_vmemmap.c has the struct pages for either.
  *
  * What borrowers call is in include/linux/hugetlb_loan.h, what the rest of mm calls in
  * internal.h.
@@ -62,6 +62,15 @@ struct hugetlb_loan {
 /* All loans by the PFN of their first page. */
 extern struct xarray hugetlb_loans;
 
+/* hugetlb_loan.c */
+void hugetlb_loan_reset_page(struct page *page);
+void hugetlb_loan_mark_bad_pages(struct hugetlb_loan *loan);
+void hugetlb_loan_join(struct hugetlb_loan *loan, unsigned int from);
+
+/* hugetlb_loan_return.c */
+void hugetlb_loan_end_work(struct work_struct *work);
+
+/* hugetlb_loan_vmemmap.c */
 struct mutex *hugetlb_loan_mutex(const struct hugetlb_loan *loan);
 int hugetlb_loan_prepare_vmemmap(struct hugetlb_loan *loan,
 				 const struct hugetlb_loan_parts *parts);
