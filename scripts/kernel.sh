@@ -139,7 +139,7 @@ for dir in "${dirs[@]}"; do
 	(cd "$BUILD/tests" && mkdir -p "$dir" && rm -f "${programs[@]}")
 	quietly "$LOGS/selftests-$dir.log" kselftest "$dir" "${programs[@]/#/"$BUILD/tests/"}"
 	for program in "${programs[@]}"; do
-		install -D -s "$BUILD/tests/$program" "$root/tests/$program"
+		install -D "$BUILD/tests/$program" "$root/tests/$program"
 	done
 done
 : > "$root/tests/own"
@@ -163,10 +163,12 @@ fi
 busybox=/bin/busybox
 [[ -e $busybox ]] || busybox=/usr/bin/busybox
 install "$busybox" "$root/bin/busybox"
-ln -s busybox "$root/bin/sh"
+"$busybox" --list | grep -vx busybox | xargs -I{} ln -s busybox "$root/bin/{}"
 
 staged=$(mktemp -d "$CACHE/images.XXXXXX")
-(cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) | gzip -1 > "$staged/root.cpio.gz"
+find "$root/tests" -type f -perm -u+x -exec strip {} +
+# Not compressed: what the emulated machine would need to unpack it takes longer than to read it.
+(cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) > "$staged/root.cpio"
 cp "$out/arch/x86/boot/bzImage" "$out/.config" "$staged/"
 cp "$root/tests/own" "$staged/own"
 mkdir -p "$CACHE/images"

@@ -74,7 +74,7 @@ usable_kvm() {
 				/bin/busybox poweroff -f
 			END
 			chmod +x "$run/probe/init"
-			cat "$image/root.cpio.gz" <(pack "$run/probe") > "$run/probe.initrd"
+			cat "$image/root.cpio" <(pack "$run/probe") > "$run/probe.initrd"
 			{ timeout -k 5 40 qemu-system-x86_64 "${kvm[@]}" -M q35,kernel-irqchip=split \
 				-m 1G -nic none -kernel "$image/bzImage" \
 				-initrd "$run/probe.initrd" \
@@ -87,7 +87,7 @@ usable_kvm() {
 }
 
 # pack DIR: what a run adds to the image's root file system; the kernel unpacks both.
-pack() { (cd "$1" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1); }
+pack() { (cd "$1" && find . | cpio --quiet -o -H newc -R 0:0); }
 
 overlay=$run/overlay
 mkdir -p "$overlay/bin"
@@ -97,7 +97,7 @@ if [[ $suite ]]; then
 	grep -vE '^[[:space:]]*(#|$)' "$suite" > "$overlay/suite" || die "$suite: no tests in it"
 	cp "$overlay/suite" "$run/suite"
 fi
-cat "$image/root.cpio.gz" <(pack "$overlay") > "$run/initrd"
+cat "$image/root.cpio" <(pack "$overlay") > "$run/initrd"
 rm -rf "$overlay"
 
 accel=("${tcg[@]}") how='emulation (TCG)'
@@ -159,7 +159,9 @@ fi
 # A VM hangs when the step that it is in takes a minute more than its limit.
 seen=0 deadline=$((SECONDS + 600)) verdict='the VM died'
 while kill -0 $pid 2> /dev/null; do
-	mapfile -t marks < <(grep -a '^@' "$tests" | tr -d '\r')
+	# The last line may be half written, which sed leaves as it is.
+	mapfile marks < <(LC_ALL=C sed -n '/^@/p' "$tests" | tr -d '\r')
+	if (( ${#marks[@]} )) && [[ ${marks[-1]} != *$'\n' ]]; then unset 'marks[-1]'; fi
 	for mark in "${marks[@]:$seen}"; do
 		read -r what test number seconds <<< "$mark"
 		case $what in
