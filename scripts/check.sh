@@ -42,9 +42,10 @@ on_host() {
 	done < "$run/suite" > "$run/tests.log" 3>&1
 }
 
-# list_own block|huge|rest: our own kselftests, which are found by their Makefile. Those about huge
-# pages need a large VM, and those that look for a block of memory one that is new. The one with
-# several vCPUs is in tests/boot.suite.
+# list_own block|huge|rest: our own kselftests, which are found by their Makefile. The harness ends
+# a single test that hangs after 300 s, see lib/harness.h. Those about huge pages need a large VM,
+# and those that look for a block of memory one that is new. The one with several vCPUs is in
+# tests/boot.suite.
 list_own() {
 	local block='/(storm|huge_fail_nth)_' huge='/(huge|storm)_' own=${image[debug]}/own
 	case $1 in
@@ -55,7 +56,7 @@ list_own() {
 		grep -E "$huge" "$own" | grep -vE "$block" ;;
 	rest)
 		grep -vE "$huge|/vcpu_race_" "$own" ;;
-	esac | awk '/^[^ ]*$/ { n = $1; sub(/.*\//, "", n); print n, 300, $1; next } 1'
+	esac | awk '/^[^ ]*$/ { n = $1; sub(/.*\//, "", n); print n, 900, $1; next } 1'
 }
 
 # list NAME[+NAME...]: the tests of these suites.

@@ -155,7 +155,7 @@ FIXTURE_SETUP(commit)
 	if (tracing_open(tracing, "gmem_commit_test"))
 		SKIP(return, "no instances of tracefs");
 
-	ASSERT_EQ(0, tracing_set(tracing, "buffer_size_kb", "8192"));
+	ASSERT_EQ(0, tracing_set(tracing, "buffer_size_kb", "2048"));
 	snprintf(text, sizeof(text), "%ld", syscall(SYS_gettid));
 	ASSERT_EQ(0, tracing_set(tracing, "set_event_pid", text));
 	for (i = 0; i < ARRAY_SIZE(events); i++) {

@@ -430,7 +430,8 @@ static int recover_creation(struct rig *rig)
 		model[i] = last.before.page[i] == PAGE_SHARED ? PAGE_HOLE : PAGE_PRIVATE;
 		/* To ask for a page gives it memory. */
 		if (rig->mock.hwpt_id && i != HOLE && model[i] == PAGE_HOLE &&
-		    mock_translates(&rig->mock, rig_iova(0) + PAGES(i), rig->vm.mem + PAGES(i)))
+		    mock_translates(&rig->mock, rig_iova(0) + PAGES(i),
+				    rig->vm.mem + PAGES(i), 1))
 			return -EPROTO;
 	}
 	if (rig->bindings[0] >= 0 &&
@@ -572,7 +573,7 @@ static int run_unbind(struct rig *rig)
 	close(rig->bindings[1]);
 	rig->bindings[1] = -1;
 	if (rig->mock.hwpt_id &&
-	    mock_translates(&rig->mock, rig_iova(1), rig->vm.mem + rig_offset(rig, 1)))
+	    mock_translates(&rig->mock, rig_iova(1), rig->vm.mem + rig_offset(rig, 1), 1))
 		return -EPROTO;
 	return 0;
 }

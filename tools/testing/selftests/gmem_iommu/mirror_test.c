@@ -6,6 +6,8 @@
  *
  * Other bindings and domains are in mirror_ioas_test.c, the end in mirror_close_test.c.
  *
+ * GMEM_IOMMU_LONG=1 in the environment asks for more random conversions.
+ *
  * Requirements: M1, M2, M7, M11, C1, C4, C7, C8, C11, C12, C14, N1, N3, N5, U4.
  */
 #include <errno.h>
@@ -27,7 +29,8 @@
 #define SEED		0x5eed1000
 #define OTHER_IOVA	0x30000000ULL
 
-#define RANDOM_STEPS	250	/* with either initial state */
+#define RANDOM_STEPS	100	/* with either initial state */
+#define RANDOM_STEPS_LONG	1000
 #define DMA_EVERY	50	/* a DMA takes 300 ms, so not in every step */
 
 FIXTURE(mirror)
@@ -180,14 +183,15 @@ TEST_F(mirror, N3_M7_cached_translation_is_flushed)
 }
 
 /* M2, C1, C8, C11, N5 */
-TEST_F(initial, M2_C1_C8_C11_random_conversions)
+TEST_F_TIMEOUT(initial, M2_C1_C8_C11_random_conversions, 1200)
 {
+	int steps = getenv("GMEM_IOMMU_LONG") ? RANDOM_STEPS_LONG : RANDOM_STEPS;
 	struct env *env = &self->env;
 	unsigned int state = 20261121;
 	int i;
 
 	ASSERT_EQ(0, env_bind(env));
-	for (i = 0; i < RANDOM_STEPS; i++) {
+	for (i = 0; i < steps; i++) {
 		/* No false EAGAIN: the mirror holds no reference (N5). */
 		ASSERT_EQ(0, env_convert_random(env, &state));
 		ASSERT_MIRROR(env) {

@@ -30,7 +30,7 @@
 #define SIZE		(NPAGES * GMEM_PAGE_SIZE)
 #define IOVA		0x10000000ULL
 #define SEED		0x5eed4000
-#define NR_LOADS	50
+#define NR_LOADS	20
 
 /* 0 or a negative errno. */
 static int unload_module(const char *name)

@@ -6,7 +6,7 @@
 #include "iommufd_ext_fixture.h"
 #include "iommufd_ext_race.h"
 
-#define RACE_ROUNDS	150
+#define RACE_ROUNDS	60
 
 /* Changes until the other thread had its turns */
 #define race_changes(which, rounds_of_it)                                     \

@@ -18,7 +18,7 @@
 #include "host.h"
 
 #define TRIES		4
-#define SMALLEST_POOL	(32UL << 20)
+#define SMALLEST_POOL	(8UL << 20)
 #define LARGEST_POOL	(512UL << 20)
 #define ASIDE_PAGES	16
 
@@ -43,13 +43,8 @@ struct pool {
 
 static int touch(__u8 *mem, size_t npages)
 {
-	const __u8 byte = 1;
-	size_t i;
-
-	for (i = 0; i < npages; i++)
-		if (host_write(mem + i * GMEM_PAGE_SIZE, &byte, 1))
-			return -ENOMEM;
-	return 0;
+	return madvise(mem, npages * GMEM_PAGE_SIZE, MADV_POPULATE_WRITE) ?
+	       -ENOMEM : 0;
 }
 
 static int compare_pfns(const void *a, const void *b)

@@ -79,7 +79,8 @@ void mock_detach(struct mock *mock)
 	mock->hwpt_id = 0;
 }
 
-bool mock_translates(const struct mock *mock, __u64 iova, const void *addr)
+bool mock_translates(const struct mock *mock, __u64 iova, const void *addr,
+		     size_t npages)
 {
 	struct iommu_test_cmd cmd = {
 		.size = sizeof(cmd),
@@ -87,7 +88,7 @@ bool mock_translates(const struct mock *mock, __u64 iova, const void *addr)
 		.id = mock->hwpt_id,
 		.check_map = {
 			.iova = iova,
-			.length = GMEM_PAGE_SIZE,
+			.length = npages * GMEM_PAGE_SIZE,
 			.uptr = (unsigned long)addr,
 		},
 	};

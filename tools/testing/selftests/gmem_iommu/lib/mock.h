@@ -36,9 +36,10 @@ int mock_attach(struct mock *mock, const struct ioas *ioas);
 void mock_detach(struct mock *mock);
 
 /*
- * Whether the domain translates @iova to the page that the host has at @addr, which
- * gets memory by that.
+ * Whether the domain translates the @npages at @iova to those that the host has at
+ * @addr, which get memory by that.
  */
-bool mock_translates(const struct mock *mock, __u64 iova, const void *addr);
+bool mock_translates(const struct mock *mock, __u64 iova, const void *addr,
+		     size_t npages);
 
 #endif /* SELFTESTS_GMEM_IOMMU_MOCK_H */

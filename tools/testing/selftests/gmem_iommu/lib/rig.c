@@ -180,12 +180,7 @@ static int look_at_folios(struct rig *rig, struct rig_view *view)
 /* How many of the watched pages from the @i-th on are one range. */
 static size_t watched_range(const struct rig *rig, size_t i)
 {
-	size_t n = 1;
-
-	while (i + n < rig->nr_watched &&
-	       rig->watched[i + n] == rig->watched[i] + n)
-		n++;
-	return n;
+	return gmem_pages_in_a_row(&rig->watched[i], rig->nr_watched - i);
 }
 
 static int look_at_host(struct rig *rig, struct rig_view *view)
@@ -331,30 +326,50 @@ const char *rig_view_changed(struct rig *rig, const struct rig_view *before,
 
 /* -- what has to be touched ------------------------------------------------ */
 
+/* How many of the @nr watched pages from the @k-th on are in state @page. */
+static size_t same_state(const struct gmem_state *state, size_t k, size_t nr,
+			 __u8 page)
+{
+	size_t n = 0;
+
+	while (n < nr && state->page[k + n] == page)
+		n++;
+	return n;
+}
+
 /* M2: each shared page is where it should be in the domain. */
+static const char *check_binding(const struct rig *rig,
+				 const struct gmem_state *state, int i)
+{
+	static char why[96];
+	size_t k, n;
+	__u64 at;
+
+	for (k = 0; k < rig->nr_watched; k += n ?: 1) {
+		at = rig->watched[k] * GMEM_PAGE_SIZE;
+		n = at < rig_offset(rig, i) ? 0 :
+		    same_state(state, k, watched_range(rig, k), PAGE_SHARED);
+		if (!n || mock_translates(&rig->mock,
+					  rig_iova(i) + at - rig_offset(rig, i),
+					  rig->vm.mem + at, n))
+			continue;
+		snprintf(why, sizeof(why), "binding %d, %zu pages from page %zu", i, n,
+			 rig->watched[k]);
+		return why;
+	}
+	return "";
+}
+
 static const char *check_domain(const struct rig *rig,
 				const struct gmem_state *state)
 {
-	static char why[64];
-	__u64 at;
-	size_t k;
+	const char *why = "";
 	int i;
 
-	for (i = 0; rig->mock.hwpt_id && i < RIG_BINDINGS; i++) {
-		for (k = 0; rig->bindings[i] >= 0 && k < rig->nr_watched; k++) {
-			at = rig->watched[k] * GMEM_PAGE_SIZE;
-			if (at < rig_offset(rig, i) ||
-			    state->page[k] != PAGE_SHARED ||
-			    mock_translates(&rig->mock,
-					    rig_iova(i) + at - rig_offset(rig, i),
-					    rig->vm.mem + at))
-				continue;
-			snprintf(why, sizeof(why), "binding %d, page %zu", i,
-				 rig->watched[k]);
-			return why;
-		}
-	}
-	return "";
+	for (i = 0; rig->mock.hwpt_id && !*why && i < RIG_BINDINGS; i++)
+		if (rig->bindings[i] >= 0)
+			why = check_binding(rig, state, i);
+	return why;
 }
 
 static __u32 flags_at(const struct gmem_iommu_run *runs, int nr, __u64 at)
@@ -430,13 +445,36 @@ int rig_prefault(struct rig *rig, size_t page)
 	return ioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args) ? -errno : 0;
 }
 
+/* The ioctl ends at a page that it cannot map, and says how far it came. */
+static void map_range_in_guest(struct rig *rig, size_t page, size_t npages)
+{
+	struct kvm_pre_fault_memory args = {
+		.gpa = page * GMEM_PAGE_SIZE,
+		.size = npages * GMEM_PAGE_SIZE,
+	};
+
+	while (args.size) {
+		if (!ioctl(rig->vm.vcpu_fd, KVM_PRE_FAULT_MEMORY, &args))
+			continue;
+		args.gpa += GMEM_PAGE_SIZE;
+		args.size -= GMEM_PAGE_SIZE;
+	}
+}
+
 void rig_map_in_guest(struct rig *rig)
 {
-	unsigned char in_core;
-	size_t i;
+	unsigned char in_core[RIG_WATCHED];
+	size_t i, n, k, end;
 
-	for (i = 0; !rig->config.no_guest && i < rig->nr_watched; i++)
-		if (!mincore(host_address(rig, rig->watched[i]), GMEM_PAGE_SIZE,
-			     &in_core) && (in_core & 1))
-			rig_prefault(rig, rig->watched[i]);
+	for (i = 0; !rig->config.no_guest && i < rig->nr_watched; i += n) {
+		n = watched_range(rig, i);
+		if (mincore(host_address(rig, rig->watched[i]), n * GMEM_PAGE_SIZE,
+			    in_core))
+			continue;
+		for (k = 0; k < n; k = end + 1) {
+			for (end = k; end < n && (in_core[end] & 1); end++)
+				;
+			map_range_in_guest(rig, rig->watched[i] + k, end - k);
+		}
+	}
 }

@@ -64,18 +64,29 @@ static const char *read_pages(struct gmem_state *state, size_t first,
 	return "";
 }
 
+size_t gmem_pages_in_a_row(const size_t *pages, size_t npages)
+{
+	size_t n = 1;
+
+	while (n < npages && pages[n] == pages[0] + n)
+		n++;
+	return n;
+}
+
 const char *gmem_state_read_some(struct gmem_state *state, const __u8 *mem,
 				 const size_t *pages, size_t npages)
 {
 	const char *why = "";
-	size_t i;
+	size_t i, n;
 
 	memset(state, 0, sizeof(*state));
 	if (npages > GMEM_STATE_MAX_PAGES)
 		return "too many pages for struct gmem_state";
 	state->npages = npages;
-	for (i = 0; i < npages && !*why; i++)
-		why = read_pages(state, i, mem + pages[i] * GMEM_PAGE_SIZE, 1);
+	for (i = 0; i < npages && !*why; i += n) {
+		n = gmem_pages_in_a_row(&pages[i], npages - i);
+		why = read_pages(state, i, mem + pages[i] * GMEM_PAGE_SIZE, n);
+	}
 	return why;
 }
 

@@ -40,10 +40,13 @@ const char *gmem_state_read(struct gmem_state *state, int binding,
 
 /*
  * The same of some pages only, as the host sees them: @state->page[i] is what
- * @pages[i] is.
+ * @pages[i] is. They are in ascending order.
  */
 const char *gmem_state_read_some(struct gmem_state *state, const __u8 *mem,
 				 const size_t *pages, size_t npages);
+
+/* How many of the @npages, which are in ascending order and not none, begin as a row. */
+size_t gmem_pages_in_a_row(const size_t *pages, size_t npages);
 
 /* The first page that differs, or -1. Generations are not compared. */
 long gmem_state_diff(const struct gmem_state *a, const struct gmem_state *b);
