@@ -216,24 +216,20 @@ void gmem_populate_done(struct inode *inode, pgoff_t start, pgoff_t last,
 		gmem_populate_undo(inode, start, last);
 }
 
-/*
- * The marked folios of shared pages as runs: their number, and the runs themselves if
- * @runs.
- */
-static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
-				      pgoff_t last, struct gmem_run *runs)
+/* The marked folios of a shared run as runs: their number, and @runs if it is not NULL. */
+static unsigned long gmem_marked_in_run(struct inode *inode,
+					const struct gmem_run *shared,
+					struct gmem_run *runs)
 {
-	XA_STATE(xas, &inode->i_mapping->i_pages, start);
+	XA_STATE(xas, &inode->i_mapping->i_pages, shared->start);
 	pgoff_t prev_last = 0;
 	unsigned long nr = 0;
 	struct folio *folio;
 
 	rcu_read_lock();
-	xas_for_each_marked(&xas, folio, last, GMEM_MARK_NEW) {
+	xas_for_each_marked(&xas, folio, shared->last, GMEM_MARK_NEW) {
 		pgoff_t folio_last = folio_next_index(folio) - 1;
 
-		if (!kvm_gmem_is_shared_mem(inode, folio->index))
-			continue;
 		if (!nr || folio->index != prev_last + 1) {
 			if (runs)
 				runs[nr] = (struct gmem_run) {
@@ -251,6 +247,22 @@ static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
 		}
 	}
 	rcu_read_unlock();
+	return nr;
+}
+
+/*
+ * The marked folios of shared pages as runs: their number, and the runs themselves if
+ * @runs.
+ */
+static unsigned long gmem_marked_runs(struct inode *inode, pgoff_t start,
+				      pgoff_t last, struct gmem_run *runs)
+{
+	unsigned long nr = 0;
+	struct gmem_run run;
+
+	for (; gmem_next_run(inode, start, last, &run); start = run.last + 1)
+		if (run.shared)
+			nr += gmem_marked_in_run(inode, &run, runs ? runs + nr : NULL);
 	return nr;
 }
 
