@@ -189,6 +189,10 @@ bool hugetlb_loan_page_is_bad(const struct hugetlb_loan *loan, struct page *page
 {
 	struct folio *folio = hugetlb_loan_folio(loan);
 
+	/* Every fault asks. Any bad page of a hugetlb folio sets this. */
+	if (READ_ONCE(loan->whole) && !folio_test_hwpoison(folio))
+		return false;
+
 	guard(spinlock_irqsave)(&hugetlb_lock);
 
 	if (!loan->whole)
@@ -201,12 +205,30 @@ bool hugetlb_loan_page_is_bad(const struct hugetlb_loan *loan, struct page *page
 EXPORT_SYMBOL_FOR_MODULES(hugetlb_loan_page_is_bad, "kvm");
 
 /*
+ * A frozen or dead folio is not mlocked any more. It can be left if munlock(2) got in
+ * the way of the zap, see __free_pages_prepare(). Atomic, as PG_hwpoison can come at
+ * any time.
+ */
+void hugetlb_loan_clear_mlocked(struct folio *folio, long nr_pages)
+{
+	if (likely(!folio_test_mlocked(folio)))
+		return;
+	folio_clear_mlocked(folio);
+	zone_stat_mod_folio(folio, NR_MLOCK, -nr_pages);
+	count_vm_events(UNEVICTABLE_PGCLEARED, nr_pages);
+}
+
+/*
  * Makes a frozen page one on its own, whatever folio it was a part of. Under the mutex:
  * nobody may set PG_hwpoison at the same time.
  */
 void hugetlb_loan_reset_page(struct page *page)
 {
 	VM_WARN_ON_ONCE_PAGE(page_ref_count(page), page);
+
+	/* Only single pages are ever mapped. */
+	if (!PageCompound(page))
+		hugetlb_loan_clear_mlocked((struct folio *)page, 1);
 
 	/* All but PG_hwpoison, and on second pages what overlays the flags. */
 	page->flags.f &= ~PAGE_FLAGS_CHECK_AT_PREP;

@@ -63,6 +63,7 @@ struct hugetlb_loan {
 extern struct xarray hugetlb_loans;
 
 /* hugetlb_loan.c */
+void hugetlb_loan_clear_mlocked(struct folio *folio, long nr_pages);
 void hugetlb_loan_reset_page(struct page *page);
 void hugetlb_loan_mark_bad_pages(struct hugetlb_loan *loan);
 void hugetlb_loan_join(struct hugetlb_loan *loan, unsigned int from);

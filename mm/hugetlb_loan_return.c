@@ -167,12 +167,7 @@ static struct hugetlb_loan *loan_piece_comes_home(struct folio *folio)
 	struct hugetlb_loan *loan = folio->private;
 	long nr_pages = folio_nr_pages(folio);
 
-	/* See __free_pages_prepare(). Atomic, as PG_hwpoison can come at any time. */
-	if (unlikely(folio_test_mlocked(folio))) {
-		folio_clear_mlocked(folio);
-		zone_stat_mod_folio(folio, NR_MLOCK, -nr_pages);
-		count_vm_events(UNEVICTABLE_PGCLEARED, nr_pages);
-	}
+	hugetlb_loan_clear_mlocked(folio, nr_pages);
 	folio->private = NULL;
 	__folio_clear_hugetlb_piece(folio);
 

@@ -17,6 +17,7 @@
 #include <linux/mm.h>
 #include <linux/page_counter.h>
 #include <linux/smp.h>
+#include <linux/vmstat.h>
 #include <linux/workqueue.h>
 
 #include "../hugetlb_loan.h"
@@ -87,6 +88,9 @@ static void test_whole(struct kunit *test)
 	for (i = 0; i < TEST_LOANS; i++) {
 		loans[i] = borrow(test);
 		expect_counters(test, i + 1, TEST_LOANS - i - 1, 0, 0);
+		/* Frozen, which looks as if it was about to become free. */
+		KUNIT_EXPECT_EQ(test, -EBUSY,
+				dissolve_free_hugetlb_folio(hugetlb_loan_folio(loans[i])));
 	}
 	KUNIT_EXPECT_PTR_EQ(test, hugetlb_loan_alloc(ctx->pool, NULL, 0),
 			    ERR_PTR(-ENOSPC));
@@ -147,6 +151,34 @@ static void test_split_uniform(struct kunit *test)
 	expect_counters(test, 1, TEST_LOANS - 1, 1, 0);
 	give_back(loan, page_folio(loan_pages(loan) + i));
 	expect_counters(test, 0, TEST_LOANS, 0, 0);
+	drop_pool(test);
+	expect_counters(test, 0, 0, 0, 0);
+}
+
+/* H6: the race of munlock() with the zap of a mapping leaves the flag, and the counter. */
+static void test_mlocked(struct kunit *test)
+{
+	struct loan_test *ctx = test->priv;
+	unsigned long nr = pages_per_huge_page(ctx->h);
+	struct hugetlb_loan *loan;
+	struct folio *folio;
+	long before;
+
+	make_pool(test, TEST_LOANS);
+	loan = borrow(test);
+	start_split(test, loan);
+	make_small_pieces(test, loan, 0, nr);
+
+	before = zone_page_state_snapshot(page_zone(loan_pages(loan)), NR_MLOCK);
+	folio = page_folio(loan_pages(loan) + 3);
+	folio_set_mlocked(folio);
+	zone_stat_mod_folio(folio, NR_MLOCK, 1);
+	hugetlb_loan_merge(loan, 0);
+	hugetlb_loan_merge_done(loan);
+	/* Of all CPUs: each keeps some changes to itself. */
+	KUNIT_EXPECT_EQ(test, before,
+			zone_page_state_snapshot(page_zone(loan_pages(loan)), NR_MLOCK));
+	give_back(loan, hugetlb_loan_folio(loan));
 	drop_pool(test);
 	expect_counters(test, 0, 0, 0, 0);
 }
@@ -590,6 +622,7 @@ static struct kunit_case loan_test_cases[] = {
 	LOAN_CASE(test_whole),
 	LOAN_CASE(test_whole_pinned),
 	LOAN_CASE(test_split_uniform),
+	LOAN_CASE(test_mlocked),
 	LOAN_CASE(test_split_tree),
 	LOAN_CASE(test_cancel),
 	LOAN_CASE(test_split_parts),

@@ -340,6 +340,7 @@ static int gmem_convert(struct inode *inode, struct gmem_run *ranges,
 	if (ret)
 		return ret;
 	ret = gmem_convert_locked(&conv);
+	gmem_report_found(inode);
 	filemap_invalidate_unlock(inode->i_mapping);
 
 	gmem_free_runs(&conv);

@@ -71,6 +71,15 @@ bool gmem_huge_is_aligned(struct inode *inode, loff_t offset, loff_t len)
 	return IS_ALIGNED(offset, size) && IS_ALIGNED(len, size);
 }
 
+/* To the huge pages that have the pages. */
+void gmem_huge_round_out(struct inode *inode, pgoff_t *start, pgoff_t *last)
+{
+	const pgoff_t mask = BIT(gmem_huge(inode)->order) - 1;
+
+	*start &= ~mask;
+	*last |= mask;
+}
+
 /* -- the page cache -------------------------------------------------------- */
 
 /*
@@ -82,7 +91,7 @@ static int gmem_split_entry(struct inode *inode, void *entry, pgoff_t index,
 {
 	XA_STATE_ORDER(xas, &inode->i_mapping->i_pages, index, new_order);
 
-	xas_split_alloc(&xas, entry, order, GFP_KERNEL);
+	xas_split_alloc(&xas, entry, order, GFP_KERNEL_ACCOUNT);
 	if (xas_error(&xas))
 		return xas_error(&xas);
 
@@ -174,7 +183,7 @@ static void gmem_enter_folio(struct inode *inode, struct folio *folio,
 {
 	gmem_init_folio(inode, folio, index, uptodate);
 	gmem_store_entry(inode, folio, index, folio_order(folio));
-	folio_ref_unfreeze(folio, folio_nr_pages(folio));
+	gmem_unfreeze_folio(inode, folio);
 }
 
 /* -- layout ---------------------------------------------------------------- */
@@ -355,7 +364,7 @@ static void gmem_enter_pieces(struct gmem_layout *l, struct page *page)
 		if (entry == folio)
 			last = folio;
 		else
-			folio_ref_unfreeze(folio, folio_nr_pages(folio));
+			gmem_unfreeze_folio(l->inode, folio);
 		xas_advance(&xas, folio_next_index(folio) - 1);
 		if (++nr % XA_CHECK_SCHED)
 			continue;
@@ -368,7 +377,7 @@ static void gmem_enter_pieces(struct gmem_layout *l, struct page *page)
 	}
 	xas_unlock_irq(&xas);
 	if (last)
-		folio_ref_unfreeze(last, folio_nr_pages(last));
+		gmem_unfreeze_folio(l->inode, last);
 }
 
 /* -- allocation ------------------------------------------------------------ */
@@ -659,7 +668,7 @@ void gmem_huge_cancel_split(struct gmem_freezer *f)
 				hugetlb_loan_cancel_split(loan);
 			else
 				hugetlb_loan_cancel_part(loan, &folio->page);
-			folio_ref_unfreeze(folio, folio_nr_pages(folio));
+			gmem_unfreeze_folio(f->inode, folio);
 			cond_resched();
 		}
 	}
@@ -712,7 +721,7 @@ static void gmem_unfreeze_range(struct inode *inode, pgoff_t start, pgoff_t end)
 
 	for (index = start; index < end; index = folio_next_index(folio)) {
 		folio = xa_load(&inode->i_mapping->i_pages, index);
-		folio_ref_unfreeze(folio, folio_nr_pages(folio));
+		gmem_unfreeze_folio(inode, folio);
 	}
 }
 

@@ -37,6 +37,7 @@ struct gmem_inode {
 	struct maple_tree memslots;
 	struct gmem_huge *huge;
 	atomic64_t generation;
+	bool found_broken;	/* see gmem_report_found() */
 
 	u64 flags;
 };
@@ -131,6 +132,9 @@ struct gmem_freezer {
 bool gmem_is_frozen(const struct folio *folio);
 int gmem_freeze(struct gmem_freezer *f);
 void gmem_unfreeze(struct gmem_freezer *f);
+void gmem_unfreeze_folio(struct inode *inode, struct folio *folio);
+void gmem_report_broken(struct inode *inode, pgoff_t start, pgoff_t last);
+void gmem_report_found(struct inode *inode);
 const struct gmem_run *gmem_find_run(const struct gmem_run *first,
 				     const struct gmem_run *end, pgoff_t index);
 
@@ -145,6 +149,7 @@ int gmem_huge_create(struct inode *inode, unsigned int page_shift);
 void gmem_huge_evict(struct inode *inode);
 void gmem_huge_destroy(struct inode *inode);
 bool gmem_huge_is_aligned(struct inode *inode, loff_t offset, loff_t len);
+void gmem_huge_round_out(struct inode *inode, pgoff_t *start, pgoff_t *last);
 bool gmem_page_is_broken(struct inode *inode, struct folio *folio,
 			 pgoff_t index);
 int gmem_huge_add(struct inode *inode, pgoff_t index);
@@ -170,6 +175,9 @@ static inline bool gmem_huge_is_aligned(struct inode *inode, loff_t offset,
 {
 	return true;
 }
+
+static inline void gmem_huge_round_out(struct inode *inode, pgoff_t *start,
+				       pgoff_t *last) { }
 
 static inline bool gmem_page_is_broken(struct inode *inode, struct folio *folio,
 				       pgoff_t index)

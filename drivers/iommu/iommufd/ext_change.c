@@ -324,6 +324,13 @@ static void ext_merge(struct iommufd_ext *ext, struct iommufd_ext_track *track,
 	unsigned long end = ext_index_to_iova(area, last) + PAGE_SIZE - 1;
 	unsigned int lg2;
 
+	/*
+	 * Devices can write while leaves are merged, so all of the new one counts as
+	 * dirty. That would be far more than what was written.
+	 */
+	if (READ_ONCE(area->iopt->dirty_tracking))
+		return;
+
 	for (lg2 = PAGE_SHIFT + EXT_LEVEL_LG2; lg2 <= track->max_leaf_lg2;
 	     lg2 += EXT_LEVEL_LG2) {
 		unsigned long mask = (1UL << lg2) - 1;

@@ -11,6 +11,9 @@
 
 #include "ext_pages.h"
 
+/* Of iopt_ext_unmap_iova(), where nothing is mapped */
+#define EXT_MAX_STEP	(512ULL * SZ_1G)
+
 static void ext_add_mapped(struct iommufd_ext_domain *dom, unsigned long iova,
 			   unsigned long last_iova)
 {
@@ -39,7 +42,11 @@ bool iopt_ext_sync_gathered(struct iommufd_ext_domain *dom)
 	return true;
 }
 
-/* Returns -EINVAL if a leaf was left because it is not entirely in the range */
+/*
+ * Returns -EINVAL if a leaf was left because it is not entirely in the range. The range
+ * can be as large as the address space, with next to nothing in it: what is empty is
+ * passed over in growing steps.
+ */
 int iopt_ext_unmap_iova(struct iommufd_ext_track *track, unsigned long iova,
 			unsigned long last_iova, bool free_tables,
 			size_t *unmapped)
@@ -48,10 +55,12 @@ int iopt_ext_unmap_iova(struct iommufd_ext_track *track, unsigned long iova,
 		.iova = iopt_area_iova(track->area),
 		.bitmap = track->dirty,
 	};
+	u64 step = SZ_1G;
 	int ret = 0;
 
 	while (true) {
-		unsigned long cur_last = min(last_iova, iova | (SZ_1G - 1));
+		unsigned long cur_last = min(last_iova, iova | (step - 1));
+		size_t before = *unmapped;
 		int rc;
 
 		rc = iommu_unmap_sparse(track->dom->domain, iova,
@@ -62,6 +71,7 @@ int iopt_ext_unmap_iova(struct iommufd_ext_track *track, unsigned long iova,
 		if (cur_last == last_iova)
 			return ret;
 		iova = cur_last + 1;
+		step = *unmapped == before ? min(2 * step, EXT_MAX_STEP) : SZ_1G;
 		cond_resched();
 	}
 }

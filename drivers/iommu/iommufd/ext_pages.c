@@ -36,6 +36,7 @@
 #include <linux/list.h>
 #include <linux/log2.h>
 #include <linux/rwsem.h>
+#include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
@@ -157,11 +158,32 @@ static unsigned long ext_batch_end(struct iommufd_ext_track *track)
 					   iopt_area_last_iova(area))) + 1;
 }
 
+/* Pass over a batch that has nothing, and all that follow up to one that has */
+static void ext_skip_batches(struct iommufd_ext *ext,
+			     struct iommufd_ext_track *track)
+{
+	unsigned long last = iopt_area_last_index(track->area);
+	unsigned long size = max(EXT_BATCH_SIZE, BIT(track->max_leaf_lg2));
+	struct iommufd_ext_run run;
+	unsigned long iova;
+
+	if (track->end > last)
+		return;
+	if (!ext->ops->next_run(ext->priv, track->end, last, &run)) {
+		track->end = last + 1;
+		return;
+	}
+	iova = ext_index_to_iova(track->area, run.index) & ~(size - 1);
+	if (iova > ext_index_to_iova(track->area, track->end))
+		track->end = ext_iova_to_index(track->area, iova);
+}
+
 static int ext_map_batch(struct iommufd_ext *ext,
 			 struct iommufd_ext_track *track)
 {
 	unsigned long last = ext_batch_end(track) - 1;
-	unsigned long index = track->end;
+	unsigned long first = track->end;
+	unsigned long index = first;
 	struct iommufd_ext_run run;
 	int rc;
 
@@ -181,6 +203,8 @@ static int ext_map_batch(struct iommufd_ext *ext,
 			return rc;
 		index = run.index + run.nr;
 	}
+	if (index == first)
+		ext_skip_batches(ext, track);
 	iopt_ext_sync_gathered(track->dom);
 	return iopt_ext_sync_mapped(track->dom);
 }
@@ -203,8 +227,9 @@ static struct iommufd_ext_track *ext_alloc_track(struct iommufd_ext *ext,
 				      PAGE_SHIFT : ext->max_leaf_lg2;
 
 	if (domain->dirty_ops) {
+		/* User space says how large it is */
 		track->dirty = kvcalloc(BITS_TO_LONGS(npages), sizeof(long),
-					GFP_KERNEL_ACCOUNT);
+					GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 		if (!track->dirty) {
 			rc = -ENOMEM;
 			goto err_free;
@@ -234,12 +259,29 @@ static void ext_unfill_area(struct iommufd_ext *ext, struct iopt_area *area)
 			ext_unfill(track);
 }
 
+/*
+ * Whether the domain can map for what the area allows. To see that when the first page
+ * appears would be too late. All formats can for both reading and writing.
+ */
+static int ext_probe_prot(struct iommufd_ext_track *track)
+{
+	struct iopt_area *area = track->area;
+	int rc;
+
+	if (!(~area->iommu_prot & (IOMMU_READ | IOMMU_WRITE)))
+		return 0;
+	rc = iommu_prealloc_range(track->dom->domain, iopt_area_iova(area), 0,
+				  PAGE_SIZE, PAGE_SHIFT, area->iommu_prot,
+				  GFP_KERNEL_ACCOUNT);
+	return rc == -EINVAL ? -EOPNOTSUPP : rc;
+}
+
 /* With the provider's set stable. On failure nothing is mapped or tracked. */
 static int ext_fill_batch(struct iommufd_ext *ext, struct iopt_area *area,
 			  struct iommu_domain *domain,
 			  struct iommufd_ext_track **track)
 {
-	int rc;
+	int rc = 0;
 
 	if (!*track) {
 		struct iommufd_ext_track *new;
@@ -251,10 +293,16 @@ static int ext_fill_batch(struct iommufd_ext *ext, struct iopt_area *area,
 			return PTR_ERR(new);
 		list_add_tail(&new->elm, &ext->tracks);
 		*track = new;
+		rc = ext_probe_prot(new);
 	}
 
 	/* The last other area can have gone meanwhile */
-	rc = ext->revoked ? -ENODEV : ext_map_batch(ext, *track);
+	if (ext->revoked)
+		rc = -ENODEV;
+	else if (fatal_signal_pending(current))
+		rc = -EINTR;
+	else if (!rc)
+		rc = ext_map_batch(ext, *track);
 	if (rc)
 		ext_unfill(*track);
 	return rc;
@@ -612,8 +660,10 @@ EXPORT_SYMBOL_NS_GPL(iommufd_ext_put, "IOMMUFD_EXT");
  * * -ENOENT: There is no such IOAS
  * * -EEXIST: Something is mapped there
  * * -ENOSPC: There is no free IOVA range
- * * -EOPNOTSUPP: The IOAS has a domain that cannot have ext areas
+ * * -EOPNOTSUPP: The IOAS has a domain that cannot have ext areas, or not with
+ *   @iommu_prot
  * * -ENODEV: All areas of @ext are gone already
+ * * -EINTR: The task is being killed
  * * -ENOMEM
  */
 int iommufd_ext_map(struct iommufd_ext *ext, struct iommufd_ctx *ictx,

@@ -136,7 +136,10 @@ static int gmem_binding_query_runs(struct gmem_binding *b, void __user *uarg)
 
 	nr = gmem_binding_read_runs(b, &query, uruns, max_runs);
 	query.nr_runs = nr;
-	if (copy_to_user(u64_to_user_ptr(query.runs), uruns,
+	/* It may have died after the question above, and then nothing is mapped. */
+	if (READ_ONCE(b->dead))
+		ret = -ENODEV;
+	else if (copy_to_user(u64_to_user_ptr(query.runs), uruns,
 			 nr * sizeof(*uruns)))
 		ret = -EFAULT;
 	else

@@ -494,8 +494,8 @@ static void gmem_binding_free(struct gmem_binding *b)
  *
  * The listener comes first: a change between the first two steps finds an ext
  * object without domains, and the fill of the domains then reads the new state.
- * Memory comes last, when nothing else can refuse the request: a refused one
- * leaves no memory behind.
+ * Memory comes last, when nothing else here can refuse the request: what this
+ * function refuses leaves no memory behind.
  *
  * Context: Process context.
  * Return: The binding, or ERR_PTR() with nothing left behind: see struct

@@ -94,9 +94,13 @@ enum gmem_iommu_policy {
  * @policy: enum gmem_iommu_policy
  * @offset: First byte of the range in the guest_memfd, page aligned
  * @length: Bytes of the range, page aligned, not 0
- * @iova: In with GMEM_IOMMU_BIND_FIXED_IOVA; out: where the range is bound
+ * @iova: In with GMEM_IOMMU_BIND_FIXED_IOVA; out: where the range is bound. Leaves can
+ *	be large where it is congruent with @offset modulo their size; what the kernel
+ *	chooses is aligned to 2 MiB at most
  * @max_leaf_size: Largest IOMMU leaf to use in bytes, a power of two that is at
- *	least the page size; 0: no limit
+ *	least the page size; 0, and what is beyond &gmem_iommu_info.max_leaf_size: no
+ *	limit. With the page size, formats of page tables that cannot cut a leaf are
+ *	accepted, too
  * @out_fd: Out: the binding, a file descriptor that is close-on-exec
  * @__reserved: 0
  *
@@ -111,7 +115,8 @@ enum gmem_iommu_policy {
  * ENOENT: no such IOAS; EEXIST: the IOVA range is in use; EOVERFLOW: a range
  * that wraps; EOPNOTSUPP: unknown flag or policy, non-zero reserved field, a policy
  * that the type of VM does not allow, or a domain of the IOAS that cannot be
- * mirrored; ENOSPC: no IOVA or no huge page is free; EHWPOISON: a shared page is
+ * mirrored, or not with this protection; ENOSPC: no IOVA or no huge page is free; ERANGE: a domain of the IOAS
+ * cannot address the memory of a shared page; EHWPOISON: a shared page is
  * broken; EMFILE, ENFILE: no file descriptor is free; EINTR; ENOMEM.
  */
 struct gmem_iommu_bind {
@@ -198,15 +203,16 @@ struct gmem_iommu_query_runs {
  * @mapped_pages: Out: 4 KiB pages that changes of the guest_memfd mapped, summed
  *	over domains; those mapped when a domain is attached do not count
  * @unmapped_pages: Out: the same for pages that they unmapped
- * @syncs: Out: IOTLB syncs of domains
+ * @syncs: Out: IOTLB syncs of domains. One can serve several bindings that a change
+ *	hits; it counts in one of them
  * @failures: Out: pages, or ranges of them, that an IOMMU driver refused to map, or to
  *	unmap alone, after it had promised to; always 0 unless one is broken, or a
  *	page broke in the middle of a change and there was no memory
  * @cuts: Out: IOMMU leaves that were replaced by smaller ones
  * @merges: Out: IOMMU page tables that were replaced by a larger leaf
  * @refusals: Out: changes that the binding refused, for lack of memory for example
- * @total_ns: Out: nanoseconds that changes spent in IOMMU page tables and syncs,
- *	not counting their preparation
+ * @total_ns: Out: nanoseconds that changes spent in IOMMU page tables and syncs of
+ *	all bindings that they hit, not counting their preparation
  * @max_ns: Out: the longest of them
  */
 struct gmem_iommu_stats {

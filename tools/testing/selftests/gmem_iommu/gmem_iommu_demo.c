@@ -375,7 +375,7 @@ static void step_5_late_device(const struct edu_list *list)
 	if (!check_ret(edu_open(late, list->bdf[1], ioas.iommufd),
 		       "5: second device through vfio-pci and iommufd"))
 		return;
-	check_ret(ioas_hwpt_alloc(&ioas, late->dev_id, &hwpt),
+	check_ret(ioas_hwpt_alloc(&ioas, late->dev_id, 0, &hwpt),
 		  "5: a second page table (HWPT) of the same IOAS");
 	if (!check_ret(edu_attach(late, &ioas, hwpt), "5: second device attached"))
 		return;

@@ -255,6 +255,8 @@ TEST_F(huge, H11_C8_large_mappings)
 	ASSERT_EQ(0, gmem_vm_convert(vm, 3, 1, SHARED));
 	EXPECT_EQ(0, kvm_stat(vm->vm_fd, name));
 	EXPECT_LE(511, kvm_stat(vm->vm_fd, "pages_4k"));
+	if (variant->page_size == SIZE_1G)
+		EXPECT_LE(511, kvm_stat(vm->vm_fd, "pages_2m"));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, SIZE_2M, SEED));
 
 	ASSERT_EQ(0, gmem_vm_convert(vm, 3, 1, PRIVATE));

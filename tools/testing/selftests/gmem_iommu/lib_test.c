@@ -253,7 +253,7 @@ TEST_F(device, second_domain_of_the_ioas)
 	gmem_pattern(self->mem, 0, SEED);
 	ASSERT_EQ(0, ioas_map(&self->ioas, IOVA, self->mem, SIZE));
 	ASSERT_EQ(0, edu_open(&late, list.bdf[1], self->ioas.iommufd));
-	ASSERT_EQ(0, ioas_hwpt_alloc(&self->ioas, late.dev_id, &hwpt));
+	ASSERT_EQ(0, ioas_hwpt_alloc(&self->ioas, late.dev_id, 0, &hwpt));
 	ASSERT_EQ(0, edu_attach(&late, &self->ioas, hwpt));
 	ASSERT_EQ(0, dma_read(&late, IOVA, self->page));
 	EXPECT_TRUE(gmem_pattern_matches(self->page, 0, SEED));

@@ -701,7 +701,7 @@ TEST_F(flush, M7_one_for_each_domain)
 	if (list.nr < 2)
 		SKIP(return, "only one edu device");
 	ASSERT_EQ(0, edu_open(&second, list.bdf[1], s->ioas.iommufd));
-	ASSERT_EQ(0, ioas_hwpt_alloc(&s->ioas, second.dev_id, &hwpt));
+	ASSERT_EQ(0, ioas_hwpt_alloc(&s->ioas, second.dev_id, 0, &hwpt));
 	ASSERT_EQ(0, edu_attach(&second, &s->ioas, hwpt));
 	check_flushes(_metadata, &self->rig, 2);
 	edu_close(&second);

@@ -229,6 +229,117 @@ TEST_F(ext, dirty_areas_M12)
 	ASSERT_EQ(0, count_dirty(bitmap));
 }
 
+/*
+ * The user pages of a bitmap are pinned in windows. With a bit for 16 bytes, and not at the
+ * start of a page, the first window ends within the page in front of WINDOW.
+ */
+#define UNIT		16UL
+#define WINDOW		(256UL << 20)
+#define LARGE		(2 * WINDOW)
+#define LARGE_PAGES	(LARGE / EXT_PAGE_SIZE)
+#define UNITS_OF_PAGE	(EXT_PAGE_SIZE / UNIT)
+
+FIXTURE(large)
+{
+	int fd;
+	uint32_t ioas_id;
+	uint32_t stdev_id;
+	uint32_t hwpt_id;
+	uint32_t idev_id;
+	struct ext ext;
+	uint32_t dirty_id;
+	void *mem;
+	size_t mem_size;
+	unsigned long *bitmap;
+};
+
+FIXTURE_SETUP(large)
+{
+	self->fd = open("/dev/iommu", O_RDWR);
+	ASSERT_NE(-1, self->fd);
+	test_ioctl_ioas_alloc(&self->ioas_id);
+	test_cmd_mock_domain(self->ioas_id, &self->stdev_id, &self->hwpt_id,
+			     &self->idev_id);
+	ASSERT_EQ(0, ext_create(self->fd, &self->ext, LARGE_PAGES, 0));
+	set_pages(0, LARGE_PAGES, true);
+	alloc_dirty_hwpt(&self->dirty_id);
+	ASSERT_EQ(0, ext_map(&self->ext, self->ioas_id, LEAF_2M, IOVA, NULL));
+
+	self->mem_size = LARGE / UNIT / 8 + EXT_PAGE_SIZE;
+	self->mem = mmap(NULL, self->mem_size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->mem);
+	self->bitmap = self->mem + 16;
+}
+
+FIXTURE_TEARDOWN(large)
+{
+	munmap(self->mem, self->mem_size);
+	ext_destroy(&self->ext);
+	ASSERT_EQ(0, close(self->fd));
+}
+
+static int read_units(int fd, __u32 hwpt_id, unsigned long *bitmap)
+{
+	return _test_cmd_get_dirty_bitmap(fd, hwpt_id, LARGE, IOVA, UNIT,
+					  (__u64 *)bitmap, 0);
+}
+
+/* Writes to the page that is in two windows */
+static int write_at_window(struct racer *racer)
+{
+	__u64 bitmap = 1;
+
+	return _test_cmd_mock_domain_set_dirty(racer->fd, racer->hwpts[0],
+					       EXT_PAGE_SIZE,
+					       IOVA + WINDOW - EXT_PAGE_SIZE,
+					       EXT_PAGE_SIZE, &bitmap, NULL);
+}
+
+/* Whoever finds its leaf dirty reports all of it, on both sides of the window */
+TEST_F(large, dirty_window_M12)
+{
+	const unsigned long first = (WINDOW - (2UL << 20)) / UNIT;
+	const unsigned long nr = (2UL << 20) / UNIT;
+	struct racer racer = { .fn = write_at_window, .fd = self->fd };
+	unsigned int i, seen = 0;
+	unsigned long unit;
+
+	racer.hwpts[0] = self->dirty_id;
+	race_start(&racer);
+	for (i = 0; i != 40; i++) {
+		memset(self->bitmap + first / BITS_PER_LONG, 0, nr / 8);
+		ASSERT_EQ(0, read_units(self->fd, self->dirty_id, self->bitmap));
+		seen += test_bit(first + nr - 1, self->bitmap);
+		for (unit = first; unit != first + nr; unit += UNITS_OF_PAGE / 2) {
+			ASSERT_EQ(test_bit(first + nr - 1, self->bitmap),
+				  test_bit(unit, self->bitmap));
+		}
+	}
+	race_stop(&racer);
+	ASSERT_LT(0, seen);
+}
+
+/* Nothing is lost to a bitmap that is not there */
+TEST_F(large, dirty_without_bitmap_M12_U7)
+{
+	const unsigned long last = (LARGE - EXT_PAGE_SIZE) / UNIT;
+	const size_t missing = 32 * EXT_PAGE_SIZE;	/* the bits of 16M */
+	void *end = self->mem + self->mem_size - missing;
+	__u64 bitmap = 1;
+
+	ASSERT_EQ(0, _test_cmd_mock_domain_set_dirty(self->fd, self->dirty_id,
+						     EXT_PAGE_SIZE,
+						     IOVA + LARGE - EXT_PAGE_SIZE,
+						     EXT_PAGE_SIZE, &bitmap, NULL));
+	ASSERT_EQ(0, munmap(end, missing));
+	EXPECT_ERRNO(EFAULT, read_units(self->fd, self->dirty_id, self->bitmap));
+	ASSERT_EQ(end, mmap(end, missing, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	ASSERT_EQ(0, read_units(self->fd, self->dirty_id, self->bitmap));
+	ASSERT_EQ(true, test_bit(last, self->bitmap));
+}
+
 /* Reads what is dirty and clears it, and keeps the sum */
 static unsigned long race_dirty[DIRTY_LONGS];
 

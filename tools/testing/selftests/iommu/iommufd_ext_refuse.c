@@ -109,6 +109,35 @@ TEST_F(ext, protection_M10)
 	}
 }
 
+/* A domain that cannot map for readers alone, also while there is nothing to map */
+TEST_F(ext, protection_of_domain_M3_M10)
+{
+	const __u32 flags = IOMMU_TEST_EXT_MAP_READ | EXT_FIXED |
+			    IOMMU_TEST_EXT_MAP_READ_ONLY;
+	uint32_t hwpt_id, index;
+	__u64 iova = IOVA;
+
+	ASSERT_EQ(0, alloc_hwpt(self->fd, self->idev_id, self->ioas_id,
+				MOCK_IOMMUPT_NO_READ_ONLY, &hwpt_id));
+	EXPECT_ERRNO(EOPNOTSUPP,
+		     __ext_map(self->fd, &self->ext, self->ioas_id, flags,
+			       variant->max_leaf_lg2, &iova, &index));
+	test_ioctl_destroy(hwpt_id);
+	ASSERT_EQ(0, __ext_map(self->fd, &self->ext, self->ioas_id, flags,
+			       variant->max_leaf_lg2, &iova, &index));
+	EXPECT_ERRNO(EOPNOTSUPP,
+		     alloc_hwpt(self->fd, self->idev_id, self->ioas_id,
+				MOCK_IOMMUPT_NO_READ_ONLY, &hwpt_id));
+	set_pages(0, NPAGES, true);
+	check_ext(self->hwpt_id, IOVA);
+	check_failures(index);
+	ASSERT_EQ(0, ext_unmap(&self->ext, index));
+
+	/* For both it can */
+	ASSERT_EQ(0, alloc_hwpt(self->fd, self->idev_id, self->ioas_id,
+				MOCK_IOMMUPT_NO_READ_ONLY, &hwpt_id));
+}
+
 TEST_F(ext, map_errors_U7)
 {
 	__u64 iova = IOVA;

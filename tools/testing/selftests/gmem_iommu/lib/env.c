@@ -104,7 +104,7 @@ int env_attach_late(struct env *env, bool own_hwpt)
 			return ret;
 	}
 	if (own_hwpt) {
-		ret = ioas_hwpt_alloc(&env->ioas, late->dev_id, &pt_id);
+		ret = ioas_hwpt_alloc(&env->ioas, late->dev_id, 0, &pt_id);
 		if (ret)
 			return ret;
 		env->late_hwpt = pt_id;

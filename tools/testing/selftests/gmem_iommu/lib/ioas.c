@@ -40,10 +40,11 @@ int ioas_unmap(struct ioas *ioas, __u64 iova, __u64 size)
 	return xioctl(ioas->iommufd, IOMMU_IOAS_UNMAP, &args);
 }
 
-int ioas_hwpt_alloc(struct ioas *ioas, __u32 dev_id, __u32 *hwpt_id)
+int ioas_hwpt_alloc(struct ioas *ioas, __u32 dev_id, __u32 flags, __u32 *hwpt_id)
 {
 	struct iommu_hwpt_alloc args = {
 		.size = sizeof(args),
+		.flags = flags,
 		.dev_id = dev_id,
 		.pt_id = ioas->id,
 	};

@@ -33,7 +33,9 @@ void ioas_close(struct ioas *ioas);	/* closes the iommufd */
 
 int ioas_map(struct ioas *ioas, __u64 iova, void *addr, size_t size);
 int ioas_unmap(struct ioas *ioas, __u64 iova, __u64 size);
-int ioas_hwpt_alloc(struct ioas *ioas, __u32 dev_id, __u32 *hwpt_id);
+
+/* @flags: enum iommufd_hwpt_alloc_flags */
+int ioas_hwpt_alloc(struct ioas *ioas, __u32 dev_id, __u32 flags, __u32 *hwpt_id);
 int iommufd_destroy(int iommufd, __u32 id);
 
 #endif /* SELFTESTS_GMEM_IOMMU_IOAS_H */
