@@ -105,7 +105,10 @@ static int gmem_wait_to_freeze(struct gmem_freezer *f, struct folio *folio)
 void gmem_unfreeze_folio(struct inode *inode, struct folio *folio)
 {
 	folio_ref_unfreeze(folio, folio_nr_pages(folio));
-	/* It marks the page, and then tries to get a reference. */
+	/*
+	 * It marks the page, and then tries to get a reference. Of a hugetlb folio it
+	 * marks a page after the second try: what ends in between is not seen here.
+	 */
 	smp_mb();
 	if (unlikely(folio_contain_hwpoisoned_page(folio)))
 		WRITE_ONCE(GMEM_I(inode)->found_broken, true);

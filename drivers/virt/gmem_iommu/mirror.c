@@ -409,6 +409,7 @@ static bool gmem_mirror_next_run(void *priv, unsigned long index,
 					  GMEM_MEMORY_READY, run))
 			return true;
 		start = state.last + 1;
+		cond_resched();
 	}
 	return false;
 }
