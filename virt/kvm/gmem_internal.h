@@ -26,6 +26,7 @@
  * @memslots: Which pages stopped being guest memory, see gmem_memslot.c
  * @huge: Memory of a GUEST_MEMFD_FLAG_HUGETLB file, or NULL
  * @generation: Changes whenever listeners heard of a change
+ * @found_broken: A page broke while it was frozen, see gmem_report_found()
  * @flags: GUEST_MEMFD_FLAG_*
  */
 struct gmem_inode {
@@ -37,7 +38,7 @@ struct gmem_inode {
 	struct maple_tree memslots;
 	struct gmem_huge *huge;
 	atomic64_t generation;
-	bool found_broken;	/* see gmem_report_found() */
+	bool found_broken;
 
 	u64 flags;
 };

@@ -115,9 +115,10 @@ enum gmem_iommu_policy {
  * ENOENT: no such IOAS; EEXIST: the IOVA range is in use; EOVERFLOW: a range
  * that wraps; EOPNOTSUPP: unknown flag or policy, non-zero reserved field, a policy
  * that the type of VM does not allow, or a domain of the IOAS that cannot be
- * mirrored, or not with this protection; ENOSPC: no IOVA or no huge page is free; ERANGE: a domain of the IOAS
- * cannot address the memory of a shared page; EHWPOISON: a shared page is
- * broken; EMFILE, ENFILE: no file descriptor is free; EINTR; ENOMEM.
+ * mirrored, or not with this protection; ENOSPC: no IOVA or no huge page is free;
+ * ERANGE: a domain of the IOAS cannot address the memory of a shared page;
+ * EHWPOISON: a shared page is broken; EMFILE, ENFILE: no file descriptor is free;
+ * EINTR; ENOMEM.
  */
 struct gmem_iommu_bind {
 	__u32 size;
