@@ -140,7 +140,7 @@ static int gmem_binding_query_runs(struct gmem_binding *b, void __user *uarg)
 	if (READ_ONCE(b->dead))
 		ret = -ENODEV;
 	else if (copy_to_user(u64_to_user_ptr(query.runs), uruns,
-			 nr * sizeof(*uruns)))
+			      nr * sizeof(*uruns)))
 		ret = -EFAULT;
 	else
 		ret = gmem_iommu_return_args(&query, sizeof(query), uarg);
