@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -443,72 +442,6 @@ TEST_F(contents, C5_lru_batch_of_other_cpu)
 	}
 	rig_check_guest(_metadata, rig);
 	rig_check(_metadata, rig);
-}
-
-/* What mincore(2) says while pages are converted, all the time. */
-#define NR_LOOKED	32	/* and one page that has no memory */
-#define LOOK_ROUNDS	200
-
-struct looker {
-	struct rig *rig;
-	unsigned long looks;
-	long nr_resident;
-	bool stop;
-};
-
-static void *look(void *arg)
-{
-	struct looker *l = arg;
-
-	while (l->nr_resident == NR_LOOKED &&
-	       !__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
-		l->nr_resident = gmem_nr_resident(rig_page(l->rig, 0), NR_LOOKED + 1);
-		__atomic_add_fetch(&l->looks, 1, __ATOMIC_RELAXED);
-	}
-	return NULL;
-}
-
-/*
- * C5: mincore(2) looks for pages that are not mapped in the page cache, and holds the
- * lock of the page table that it found the others in. A conversion waits for that lock
- * when it has frozen what is not mapped; so neither waits for the other to be done,
- * and a page that is frozen is resident.
- */
-TEST_F(contents, C5_mincore_meanwhile)
-{
-	struct rig *rig = &self->rig;
-	struct looker looker = { .rig = rig, .nr_resident = NR_LOOKED };
-	pthread_t thread;
-	int i;
-
-	rig_convert(_metadata, rig, 0, NR_PAGES, SHARED);
-	rig_write_all(_metadata, rig);
-	ASSERT_EQ(0, gmem_punch_hole(rig->vm.gmem_fd, PAGES(NR_LOOKED), PAGES(1)));
-	rig->seed[NR_LOOKED] = 0;
-
-	ASSERT_EQ(0, pthread_create(&thread, NULL, look, &looker));
-	while (!__atomic_load_n(&looker.looks, __ATOMIC_RELAXED))
-		sched_yield();
-	for (i = 0; i < LOOK_ROUNDS; i++) {
-		/* From the first round on only the last page is mapped. */
-		rig_convert(_metadata, rig, 0, NR_LOOKED, PRIVATE);
-		rig_convert(_metadata, rig, 0, NR_LOOKED, SHARED);
-		ASSERT_FALSE(host_faults(rig_page(rig, NR_LOOKED - 1)));
-	}
-	__atomic_store_n(&looker.stop, true, __ATOMIC_RELAXED);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
-	EXPECT_EQ(NR_LOOKED, looker.nr_resident)
-		TH_LOG("after %lu looks", looker.looks);
-
-	/* Shared and not mapped, or mapped, or private; and the hole. */
-	EXPECT_FALSE(is_mapped(rig_page(rig, 0)));
-	EXPECT_EQ(1, gmem_nr_resident(rig_page(rig, 0), 1));
-	EXPECT_EQ(1, gmem_nr_resident(rig_page(rig, NR_LOOKED - 1), 1));
-	EXPECT_EQ(0, gmem_nr_resident(rig_page(rig, NR_LOOKED), 1));
-	rig_convert(_metadata, rig, 0, 8, PRIVATE);
-	EXPECT_EQ(8, gmem_nr_resident(rig_page(rig, 0), 8));
-	rig_check(_metadata, rig);
-	rig_check_guest(_metadata, rig);
 }
 
 /* The state of the file decides for its slots, whatever the VM says. */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What else the kernel does to memory that it thinks is the host's: it locks, write
- * protects and guards mappings, tries to migrate folios, to drop them and to take them
- * out of use. None of it may keep a mapping of what is private, cost contents, or
- * refuse a conversion for good.
+ * What else the kernel does to memory that it thinks is the host's: it looks which pages
+ * are there, locks, write protects and guards mappings, tries to migrate folios, to drop
+ * them and to take them out of use. None of it may keep a mapping of what is private,
+ * cost contents, or refuse a conversion for good.
  *
  * Requirements: C4, C5, C6, C9, C11, C12, H4.
  */
@@ -25,6 +25,7 @@
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
 #include "lib/host.h"
+#include "lib/state.h"
 #include "lib/text.h"
 #include "lib/vmstat.h"
 
@@ -101,6 +102,73 @@ TEST_F(host, C4_C5_locked_pages_convert_at_once)
 		ASSERT_TRUE(host_faults(vm->mem));
 	}
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, vm->size, SEED));
+}
+
+/* -- mincore --------------------------------------------------------------- */
+
+#define NR_LOOKED	32	/* and one page that has no memory */
+#define LOOK_ROUNDS	200
+
+struct looker {
+	struct gmem_vm *vm;
+	unsigned long looks;
+	long nr_resident;
+	bool stop;
+};
+
+static void *look(void *arg)
+{
+	struct looker *l = arg;
+
+	while (l->nr_resident == NR_LOOKED &&
+	       !__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
+		l->nr_resident = gmem_nr_resident(l->vm->mem, NR_LOOKED + 1);
+		__atomic_add_fetch(&l->looks, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/*
+ * mincore(2) looks for pages that are not mapped in the page cache, and holds the lock
+ * of the page table that it found the others in. A conversion waits for that lock when
+ * it has frozen what is not mapped; so neither waits for the other to be done, and a
+ * page that is frozen is resident.
+ */
+TEST_F(host, C5_mincore_meanwhile)
+{
+	struct gmem_vm *vm = &self->vm;
+	struct looker looker = { .vm = vm, .nr_resident = NR_LOOKED };
+	void *last = vm->mem + PAGES(NR_LOOKED - 1);
+	pthread_t thread;
+	__u64 pfn;
+	int i;
+
+	ASSERT_EQ(0, gmem_punch_hole(vm->gmem_fd, PAGES(NR_LOOKED), PAGES(1)));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, look, &looker));
+	while (!__atomic_load_n(&looker.looks, __ATOMIC_RELAXED))
+		sched_yield();
+	for (i = 0; i < LOOK_ROUNDS; i++) {
+		/* From the first round on only the last page is mapped. */
+		ASSERT_EQ(0, gmem_vm_convert(vm, 0, NR_LOOKED, PRIVATE));
+		ASSERT_EQ(0, gmem_vm_convert(vm, 0, NR_LOOKED, SHARED));
+		ASSERT_FALSE(host_faults(last));
+	}
+	__atomic_store_n(&looker.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(NR_LOOKED, looker.nr_resident)
+		TH_LOG("after %lu looks", looker.looks);
+
+	/* Shared and not mapped, or mapped, or private; and the hole. */
+	ASSERT_EQ(0, host_pfns(vm->mem, &pfn, 1));
+	EXPECT_EQ(0, pfn);
+	EXPECT_EQ(1, gmem_nr_resident(vm->mem, 1));
+	EXPECT_EQ(1, gmem_nr_resident(last, 1));
+	EXPECT_EQ(0, gmem_nr_resident(vm->mem + PAGES(NR_LOOKED), 1));
+	ASSERT_EQ(0, gmem_vm_convert(vm, 0, 8, PRIVATE));
+	EXPECT_EQ(8, gmem_nr_resident(vm->mem, 8));
+	EXPECT_EQ(0, gmem_vm_verify(vm, 0, PAGES(NR_LOOKED), SEED));
+	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(NR_LOOKED + 1),
+				    PAGES(NR_PAGES - NR_LOOKED - 1), SEED));
 }
 
 /* -- entries of page tables that are not mappings -------------------------- */
