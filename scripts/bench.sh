@@ -13,7 +13,10 @@ if (( ! ${#suites[@]} )); then
 	exit 0
 fi
 image=$("$TOP/scripts/image.sh" release)
+status=0
 for suite in "${suites[@]}"; do
 	name=bench-$(basename "$suite" .suite)
-	"$TOP/scripts/vm.sh" --image "$image" --name "$name" --suite "$suite" --live
+	"$TOP/scripts/vm.sh" --image "$image" --name "$name" --suite "$suite" --live || status=1
+	if grep -aqE '^@end [^ ]+ [1-9]' "$LOGS/$name/tests.log"; then status=1; fi
 done
+exit $status

@@ -15,7 +15,8 @@ distclean)
 	if [[ -d $TREE/.git && ! ${FORCE:-} ]]; then
 		built=$(tree_git rev-parse -q --verify refs/workbench/built || true)
 		if [[ $(tree_git rev-parse -q --verify HEAD || true) != "$built" ]] ||
-		   ! tree_git diff --quiet HEAD; then
+		   ! tree_git diff --quiet HEAD ||
+		   [[ $(tree_git ls-files -o --exclude-standard) ]]; then
 			die "build/linux has work that is not in patches/: 'make refresh', or FORCE=1"
 		fi
 	fi

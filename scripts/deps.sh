@@ -28,6 +28,7 @@ command:shellcheck		shellcheck
 command:xz			xz-utils
 command:curl			curl
 file:/bin/busybox		busybox-static
+file:/etc/ssl/certs/ca-certificates.crt	ca-certificates
 header:libelf.h			libelf-dev
 header:openssl/ssl.h		libssl-dev
 header:sys/capability.h		libcap-dev
@@ -71,11 +72,11 @@ if [[ ${as_root[0]:-} == false ]] || ! command -v apt-get > /dev/null; then
 	echo "These packages (Debian's names) are missing:" >&2
 	printf '  %s\n' "${missing[@]}" >&2
 	echo "qemu-system-x86 must be version 8.0 or later, for its igb device." >&2
-	die "neither root nor a Debian machine: install them, then run this again"
+	die "cannot install them (no root, or no apt-get): install them, then run this again"
 fi
 
 say deps "installing: ${missing[*]}"
-mkdir -p "$LOGS"
+mkdir -p "$LOGS" "$CACHE"	# before root does
 apt=("${as_root[@]}" env "GMEM_IOMMU_CACHE=$CACHE" DEBIAN_FRONTEND=noninteractive
      "$TOP/scripts/apt-private.sh")
 quietly "$LOGS/apt-update.log" "${apt[@]}" update

@@ -49,9 +49,13 @@ from_tarball() {
 from_kdir() {
 	local version id
 	version=$(version_of < "$KDIR/Makefile")
-	if id=$(git -C "$KDIR" rev-parse --verify -q HEAD 2> /dev/null); then
+	if [[ -e $KDIR/.git ]]; then
+		id=$(git -C "$KDIR" rev-parse --verify -q HEAD) || die "KDIR=$KDIR: nothing is committed"
 		id=${id:0:12}
 	else
+		if [[ -e $KDIR/.config || -e $KDIR/include/config ]]; then
+			die "KDIR=$KDIR was built in place: 'make mrproper' there, or give a git tree"
+		fi
 		id=$(cd "$KDIR" && find . -type f -printf '%P %s %T@\n' | LC_ALL=C sort | sha256sum)
 		id=${id:0:12}
 	fi
@@ -100,13 +104,14 @@ from_debian() {
 
 from_kernel_org() {
 	local url=https://cdn.kernel.org/pub/linux/kernel/v${SERIES%%.*}.x dir=$CACHE/downloads file
+	local fetch=(curl -fsSL --retry 3 --connect-timeout 30 --speed-limit 1000 --speed-time 60)
 	say source "asking kernel.org for the newest $SERIES.y" >&2
-	curl -fsSL --retry 3 -o "$dir/sha256sums.asc" "$url/sha256sums.asc" || return 1
+	"${fetch[@]}" -o "$dir/sha256sums.asc" "$url/sha256sums.asc" || return 1
 	file=$(grep -oE "linux-${SERIES//./\\.}(\.[0-9]+)?\.tar\.xz" "$dir/sha256sums.asc" |
 		sort -uV | tail -n 1)
 	[[ $file ]] || return 1
 	say source "downloading $file" >&2
-	curl -fsSL --retry 3 -o "$dir/$file" "$url/$file" || return 1
+	"${fetch[@]}" -o "$dir/$file" "$url/$file" || return 1
 	(cd "$dir" && grep "  $file\$" sha256sums.asc | sha256sum -c --quiet) >&2 ||
 		die "$file: its checksum is not the one of $url/sha256sums.asc"
 	from_tarball "$dir/$file" || exit 1

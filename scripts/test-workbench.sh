@@ -82,6 +82,9 @@ export KDIR=$tmp/kernel
 sed -i 's/= 3/= 2/' "$tmp/kernel/Makefile"
 isnt "a wrong kernel version is refused" "wrong kernel version 7.2.9" scripts/tree.sh
 sed -i 's/= 2/= 3/' "$tmp/kernel/Makefile"
+touch "$tmp/kernel/.config"
+isnt "a tree that was built in place is refused" "built in place" scripts/tree.sh
+rm "$tmp/kernel/.config"
 is "a tree is made" scripts/tree.sh
 unset KDIR
 is "the patch is in it" grep -qx three build/linux/mm/a.c
@@ -130,6 +133,11 @@ is "the series applies to a pristine tree" scripts/test-series.sh
 sed -i 's/^+three/+drei/' "$repo/patches/7.3/0001-mm-one.patch"
 is "a patch edited by hand" scripts/tree.sh
 is "arrives" grep -qx drei build/linux/mm/a.c
+echo work > "$repo/build/linux/mm/idea.c"
+isnt "distclean keeps what is nowhere else" "build/linux has work" scripts/clean.sh distclean
+rm "$repo/build/linux/mm/idea.c"
+is "distclean" scripts/clean.sh distclean
+is "removes the build" test ! -e build
 
 # A run of two programs, and three requirements.
 run=$tmp/run

@@ -55,34 +55,41 @@ mkdir -p "$run"
 tcg=(-accel 'tcg,thread=multi' -cpu 'EPYC,+svm,+npt' -smp 2)
 kvm=(-accel kvm -cpu host -smp 2)
 
-# usable_kvm: a guest of it boots and has /dev/kvm itself. Asked once per boot of this machine.
+# probe_kvm: boots a guest of KVM; true if it has /dev/kvm itself.
+probe_kvm() {
+	say vm "does nested virtualisation work here?"
+	mkdir -p "$run/probe"
+	cat > "$run/probe/init" <<- 'END'
+		#!/bin/sh
+		/bin/busybox mkdir -p /proc
+		/bin/busybox mount -t proc p /proc
+		/bin/busybox mount -t devtmpfs d /dev
+		/bin/busybox modprobe -q kvm_amd || /bin/busybox modprobe -q kvm_intel
+		/bin/busybox test -c /dev/kvm && echo "@kvm works"
+		/bin/busybox poweroff -f
+	END
+	chmod +x "$run/probe/init"
+	cat "$image/root.cpio" <(pack "$run/probe") > "$run/probe.initrd"
+	{ timeout -k 5 40 qemu-system-x86_64 "${kvm[@]}" -M q35,kernel-irqchip=split \
+		-m 1G -nic none -kernel "$image/bzImage" -initrd "$run/probe.initrd" \
+		-append "console=ttyS0 panic=-1" -nographic -no-reboot \
+		< /dev/null; } > "$run/probe.log" 2>&1 || true
+	grep -q '^@kvm works' "$run/probe.log"
+}
+
+# usable_kvm: nested virtualization works. Asked once per boot of this machine, by the first of
+# several runs; the others wait.
 usable_kvm() {
-	local answer
+	local answer fd
+	[[ -r /dev/kvm && -w /dev/kvm ]] || return 1
 	answer=$BUILD/kvm-$(< /proc/sys/kernel/random/boot_id)
+	exec {fd}> "$BUILD/kvm.lock"
+	flock "$fd"
 	if [[ ! -e $answer ]]; then
-		echo no > "$answer"
-		if [[ -r /dev/kvm && -w /dev/kvm ]]; then
-			say vm "does nested virtualisation work here?"
-			mkdir -p "$run/probe"
-			cat > "$run/probe/init" <<- 'END'
-				#!/bin/sh
-				/bin/busybox mkdir -p /proc
-				/bin/busybox mount -t proc p /proc
-				/bin/busybox mount -t devtmpfs d /dev
-				/bin/busybox modprobe -q kvm_amd || /bin/busybox modprobe -q kvm_intel
-				/bin/busybox test -c /dev/kvm && echo "@kvm works"
-				/bin/busybox poweroff -f
-			END
-			chmod +x "$run/probe/init"
-			cat "$image/root.cpio" <(pack "$run/probe") > "$run/probe.initrd"
-			{ timeout -k 5 40 qemu-system-x86_64 "${kvm[@]}" -M q35,kernel-irqchip=split \
-				-m 1G -nic none -kernel "$image/bzImage" \
-				-initrd "$run/probe.initrd" \
-				-append "console=ttyS0 panic=-1" -nographic -no-reboot \
-				< /dev/null; } > "$run/probe.log" 2>&1 || true
-			if grep -q '^@kvm works' "$run/probe.log"; then echo yes > "$answer"; fi
-		fi
+		if probe_kvm; then echo yes; else echo no; fi > "$answer.new"
+		mv "$answer.new" "$answer"
 	fi
+	exec {fd}>&-
 	[[ $(< "$answer") == yes ]]
 }
 
@@ -133,7 +140,7 @@ qemu=(qemu-system-x86_64 "${accel[@]}" -M 'q35,kernel-irqchip=split' "${memory[@
 args="console=ttyS0 loglevel=6 no_timer_check panic=-1 oops=panic intel_iommu=on iommu.debug_pagealloc=1"
 args+=" gigantic=$gigantic hugepagesz=2M hugepages=128"
 args+=" kunit.enable=0 vfio-pci.ids=$ids$append"
-if [[ $gdb ]]; then qemu+=(-s) args+=" nokaslr"; fi
+if [[ $gdb ]]; then qemu+=(-gdb tcp:127.0.0.1:1234) args+=" nokaslr"; fi
 
 if [[ $shell ]]; then
 	say vm "a shell in the VM, by $how"
@@ -152,7 +159,7 @@ pid=$!
 trap 'kill -KILL $pid 2> /dev/null || true' EXIT
 trap 'exit 130' INT TERM
 if [[ $live ]]; then
-	tail -n +1 -s 0.2 -f --pid=$pid "$tests" | tr -d '\r' | grep --line-buffered -av '^@' &
+	tail -n +1 -s 0.2 -f --pid=$pid "$tests" | LC_ALL=C sed -u -e '/^@/d' -e 's/\r//g' &
 	tail=$!
 fi
 
