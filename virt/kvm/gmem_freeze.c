@@ -15,7 +15,6 @@
  */
 #include <linux/delay.h>
 #include <linux/mm.h>
-#include <linux/rcupdate_wait.h>
 #include <linux/rmap.h>
 #include <linux/sched/signal.h>
 
@@ -35,15 +34,6 @@
 bool gmem_is_frozen(const struct folio *folio)
 {
 	return !folio_ref_count(folio);
-}
-
-/* A walk of the page cache under RCU lets others run. */
-static void gmem_xas_resched(struct xa_state *xas)
-{
-	if (!need_resched())
-		return;
-	xas_pause(xas);
-	cond_resched_rcu();
 }
 
 static bool gmem_is_wanted(const struct gmem_freezer *f,
@@ -107,7 +97,7 @@ void gmem_unfreeze_folio(struct inode *inode, struct folio *folio)
 	folio_ref_unfreeze(folio, folio_nr_pages(folio));
 	/*
 	 * It marks the page, and then tries to get a reference. Of a hugetlb folio it
-	 * marks a page after the second try: what ends in between is not seen here.
+	 * marks a page of a loan before the last try.
 	 */
 	smp_mb();
 	if (unlikely(folio_contain_hwpoisoned_page(folio)))
@@ -124,7 +114,7 @@ static void gmem_unfreeze_run(struct inode *inode, const struct gmem_run *run)
 	xas_for_each(&xas, folio, run->last) {
 		if (gmem_is_frozen(folio))
 			gmem_unfreeze_folio(inode, folio);
-		gmem_xas_resched(&xas);
+		gmem_xas_resched(&xas, folio);
 	}
 }
 
@@ -149,10 +139,11 @@ static int gmem_freeze_run(struct gmem_freezer *f, const struct gmem_run *run)
 	xas_for_each(&xas, folio, run->last) {
 		if (signal_pending(current))
 			return -EINTR;
+		gmem_xas_resched(&xas, folio);
 		if (gmem_is_kept(f, folio))
 			continue;
 		if (!gmem_try_freeze(f, folio)) {
-			xas_pause(&xas);
+			xas_set(&xas, folio_next_index(folio));
 			rcu_read_unlock();
 			ret = gmem_wait_to_freeze(f, folio);
 			rcu_read_lock();
@@ -165,7 +156,6 @@ static int gmem_freeze_run(struct gmem_freezer *f, const struct gmem_run *run)
 			f->host_maps = true;
 			f->error_index = max(folio->index, run->start);
 		}
-		gmem_xas_resched(&xas);
 	}
 	return 0;
 }
@@ -201,7 +191,7 @@ static bool gmem_is_unfrozen(const struct gmem_freezer *f, pgoff_t start, pgoff_
 	xas_for_each(&xas, folio, last) {
 		if (!gmem_is_kept(f, folio) && !gmem_is_frozen(folio))
 			return true;
-		gmem_xas_resched(&xas);
+		gmem_xas_resched(&xas, folio);
 	}
 	return false;
 }

@@ -11,6 +11,7 @@
 #include <linux/kvm_host.h>
 #include <linux/mempolicy.h>
 #include <linux/pagemap.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/swap.h>
 
 #include "gmem_state.h"
@@ -64,6 +65,20 @@ static inline bool kvm_gmem_is_shared_mem(struct inode *inode, pgoff_t index)
 static inline bool kvm_gmem_is_private_mem(struct inode *inode, pgoff_t index)
 {
 	return !kvm_gmem_is_shared_mem(inode, index);
+}
+
+/*
+ * A walk of the page cache under RCU lets others run, and goes on behind @folio. Not with
+ * xas_pause(): after a walk has begun in the middle of a large folio, that passes over
+ * more than the folio.
+ */
+static inline void gmem_xas_resched(struct xa_state *xas,
+				    const struct folio *folio)
+{
+	if (!need_resched())
+		return;
+	xas_set(xas, folio_next_index(folio));
+	cond_resched_rcu();
 }
 
 /* guest_memfd.c */

@@ -9,7 +9,6 @@
  */
 #include <linux/export.h>
 #include <linux/module.h>
-#include <linux/rcupdate_wait.h>
 #include <linux/slab.h>
 
 #include "gmem_internal.h"
@@ -234,6 +233,8 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
 		    !gmem_folio_is_wanted(inode, folio, which)) {
 			if (*nr_pages)
 				break;
+			if (!xa_is_value(folio))
+				gmem_xas_resched(&xas, folio);
 			continue;
 		}
 
@@ -248,10 +249,7 @@ static bool gmem_next_folio_run(struct inode *inode, pgoff_t start,
 			break;
 		}
 		*nr_pages += end - first + 1;
-		if (need_resched()) {
-			xas_pause(&xas);
-			cond_resched_rcu();
-		}
+		gmem_xas_resched(&xas, folio);
 	}
 	rcu_read_unlock();
 	return *nr_pages;

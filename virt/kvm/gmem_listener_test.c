@@ -17,9 +17,11 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 
 #include "gmem_listener_test.h"
 
@@ -38,6 +40,9 @@
  * @lost: Calls since the last record that did not fit
  * @records: Ring. It is there before the first call: callbacks allocate nothing.
  * @let_go: Ends the wait of a callback
+ * @touch: Drops the reference to @folio after @touch_us; conversions start it
+ * @folio: What the last conversion found a reference to
+ * @touch_us: See struct gmem_listener_test_behave
  */
 struct gmem_listener_test {
 	struct gmem_listener listener;
@@ -50,6 +55,9 @@ struct gmem_listener_test {
 	unsigned int lost;
 	struct gmem_listener_test_record *records;
 	struct completion let_go;
+	struct work_struct touch;
+	struct folio *folio;
+	u32 touch_us;
 };
 
 static atomic64_t gmem_listener_test_seq;
@@ -174,15 +182,42 @@ static int gmem_listener_test_refuse(const struct gmem_listener_test_behave *beh
 	return 0;
 }
 
+static void gmem_listener_test_end_touch(struct work_struct *work)
+{
+	struct gmem_listener_test *t = container_of(work, struct gmem_listener_test,
+						    touch);
+
+	usleep_range(t->touch_us, 2 * t->touch_us);
+	folio_put(t->folio);
+}
+
+/* Conversions hold the invalidate lock exclusively, so this is done by one at a time. */
+static void gmem_listener_test_touch(struct gmem_listener_test *t,
+				     const struct gmem_event *event, u32 us)
+{
+	struct folio *folio;
+
+	flush_work(&t->touch);
+	folio = filemap_get_folio(event->inode->i_mapping, event->runs[0].start);
+	if (IS_ERR(folio))
+		return;
+	t->folio = folio;
+	t->touch_us = us;
+	schedule_work(&t->touch);
+}
+
 static int gmem_listener_test_prepare(struct gmem_listener *listener,
 				      struct gmem_event *event)
 {
+	struct gmem_listener_test *t = to_test(listener);
 	struct gmem_listener_test_behave behave;
 	int ret;
 
-	behave = gmem_listener_test_get_behave(to_test(listener));
+	behave = gmem_listener_test_get_behave(t);
 	if (behave.sleep_ms)
 		msleep(behave.sleep_ms);
+	if (behave.touch_us && event->reason == GMEM_CONVERT)
+		gmem_listener_test_touch(t, event, behave.touch_us);
 	ret = gmem_listener_test_refuse(&behave, event);
 	gmem_listener_test_called(listener, event, GMEM_LISTENER_TEST_PREPARE,
 				  ret);
@@ -233,6 +268,7 @@ static int gmem_listener_test_open(struct inode *inode, struct file *file)
 	mutex_init(&t->mutex);
 	spin_lock_init(&t->lock);
 	init_completion(&t->let_go);
+	INIT_WORK(&t->touch, gmem_listener_test_end_touch);
 	file->private_data = t;
 	return stream_open(inode, file);
 }
@@ -243,6 +279,7 @@ static int gmem_listener_test_release(struct inode *inode, struct file *file)
 
 	if (t->inode) {
 		gmem_listener_unregister(t->inode, &t->listener);
+		flush_work(&t->touch);
 		gmem_inode_put(t->inode);
 	}
 	kvfree(t->records);
@@ -302,7 +339,7 @@ static int gmem_listener_test_register(struct gmem_listener_test *t,
 static int gmem_listener_test_set_behave(struct gmem_listener_test *t,
 					 const struct gmem_listener_test_behave *args)
 {
-	if (args->reserved || args->refuse_errno > MAX_ERRNO)
+	if (args->refuse_errno > MAX_ERRNO)
 		return -EINVAL;
 
 	scoped_guard(spinlock, &t->lock)

@@ -43,7 +43,8 @@ struct gmem_listener_test_register {
  * @hold_phases: Callbacks that wait, after they have been logged, for
  *	GMEM_LISTENER_TEST_LET_GO, but not longer than GMEM_LISTENER_TEST_HOLD_MS
  * @idle: The listener asks for no memory any more; cannot be undone
- * @reserved: 0
+ * @touch_us: For how many microseconds each conversion finds a reference to the memory
+ *	of its first page, as of somebody who passes by
  */
 struct gmem_listener_test_behave {
 	__u32 refuse_errno;
@@ -52,7 +53,7 @@ struct gmem_listener_test_behave {
 	__u32 sleep_ms;
 	__u32 hold_phases;
 	__u32 idle;
-	__u32 reserved;
+	__u32 touch_us;
 };
 
 #define GMEM_LISTENER_TEST_HOLD_MS	60000

@@ -14,7 +14,6 @@
  * there, so that giving it up restores the page cache as it was.
  */
 #include <linux/highmem.h>
-#include <linux/rcupdate_wait.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -241,10 +240,7 @@ static unsigned long gmem_marked_in_run(struct inode *inode,
 		if (runs)
 			runs[nr - 1].last = folio_last;
 		prev_last = folio_last;
-		if (need_resched()) {
-			xas_pause(&xas);
-			cond_resched_rcu();
-		}
+		gmem_xas_resched(&xas, folio);
 	}
 	rcu_read_unlock();
 	return nr;

@@ -328,7 +328,7 @@ static void ext_merge(struct iommufd_ext *ext, struct iommufd_ext_track *track,
 	 * Devices can write while leaves are merged, so all of the new one counts as
 	 * dirty. That would be far more than what was written.
 	 */
-	if (READ_ONCE(area->iopt->dirty_tracking))
+	if (READ_ONCE(to_hwpt_paging(domain->iommufd_hwpt)->dirty_tracking))
 		return;
 
 	for (lg2 = PAGE_SHIFT + EXT_LEVEL_LG2; lg2 <= track->max_leaf_lg2;

@@ -11,9 +11,6 @@
 
 #include "ext_pages.h"
 
-/* Of iopt_ext_unmap_iova(), where nothing is mapped */
-#define EXT_MAX_STEP	(512ULL * SZ_1G)
-
 static void ext_add_mapped(struct iommufd_ext_domain *dom, unsigned long iova,
 			   unsigned long last_iova)
 {
@@ -42,11 +39,7 @@ bool iopt_ext_sync_gathered(struct iommufd_ext_domain *dom)
 	return true;
 }
 
-/*
- * Returns -EINVAL if a leaf was left because it is not entirely in the range. The range
- * can be as large as the address space, with next to nothing in it: what is empty is
- * passed over in growing steps.
- */
+/* Returns -EINVAL if a leaf was left because it is not entirely in the range */
 int iopt_ext_unmap_iova(struct iommufd_ext_track *track, unsigned long iova,
 			unsigned long last_iova, bool free_tables,
 			size_t *unmapped)
@@ -55,25 +48,10 @@ int iopt_ext_unmap_iova(struct iommufd_ext_track *track, unsigned long iova,
 		.iova = iopt_area_iova(track->area),
 		.bitmap = track->dirty,
 	};
-	u64 step = SZ_1G;
-	int ret = 0;
 
-	while (true) {
-		unsigned long cur_last = min(last_iova, iova | (step - 1));
-		size_t before = *unmapped;
-		int rc;
-
-		rc = iommu_unmap_sparse(track->dom->domain, iova,
-					cur_last - iova + 1, free_tables,
-					&track->dom->gather, unmapped,
-					track->dirty ? &dirty : NULL);
-		ret = ret ?: rc;
-		if (cur_last == last_iova)
-			return ret;
-		iova = cur_last + 1;
-		step = *unmapped == before ? min(2 * step, EXT_MAX_STEP) : SZ_1G;
-		cond_resched();
-	}
+	return iommu_unmap_sparse(track->dom->domain, iova, last_iova - iova + 1,
+				  free_tables, &track->dom->gather, unmapped,
+				  track->dirty ? &dirty : NULL);
 }
 
 /*

@@ -51,6 +51,9 @@
  */
 #define EXT_BATCH_SIZE	SZ_2M
 
+/* The same when it looks for the next page behind pages that are not mapped */
+#define EXT_SKIP_SIZE	(64UL * SZ_1G)
+
 static struct iopt_area *to_area(struct list_head *elm)
 {
 	return container_of(elm, struct iopt_area, ext_elm);
@@ -130,14 +133,8 @@ static struct iommufd_ext_track *ext_find_track(struct iommufd_ext *ext,
 static void ext_unfill(struct iommufd_ext_track *track)
 {
 	struct iommufd_ext_domain *dom = track->dom;
-	struct iopt_area *area = track->area;
-	size_t unmapped = 0;
 
 	ext_unmap_area(track, true);
-	/* For the tables that no part of the above covers entirely */
-	WARN_ON(iommu_unmap_sparse(dom->domain, iopt_area_iova(area),
-				   iopt_area_length(area), true, &dom->gather,
-				   &unmapped, NULL));
 	iopt_ext_sync_gathered(dom);
 	ext_reset_mapped(dom);
 
@@ -158,17 +155,19 @@ static unsigned long ext_batch_end(struct iommufd_ext_track *track)
 					   iopt_area_last_iova(area))) + 1;
 }
 
-/* Pass over a batch that has nothing, and all that follow up to one that has */
+/* Pass over a batch that has nothing, and those that follow up to one that has */
 static void ext_skip_batches(struct iommufd_ext *ext,
 			     struct iommufd_ext_track *track)
 {
 	unsigned long last = iopt_area_last_index(track->area);
 	unsigned long size = max(EXT_BATCH_SIZE, BIT(track->max_leaf_lg2));
+	unsigned long skip = max(EXT_SKIP_SIZE, size) / PAGE_SIZE;
 	struct iommufd_ext_run run;
 	unsigned long iova;
 
 	if (track->end > last)
 		return;
+	last = min(last, track->end + skip - 1);
 	if (!ext->ops->next_run(ext->priv, track->end, last, &run)) {
 		track->end = last + 1;
 		return;
@@ -516,8 +515,10 @@ void iopt_ext_read_and_clear_dirty(struct iopt_area *area,
 		return;
 	start_bit = DIV_ROUND_UP(first, PAGE_SIZE);
 	end_bit = end / PAGE_SIZE;
+	/* bitmap_clear() takes 32 bits */
 	if (start_bit < end_bit)
-		bitmap_clear(track->dirty, start_bit, end_bit - start_bit);
+		bitmap_clear(track->dirty + BIT_WORD(start_bit),
+			     start_bit % BITS_PER_LONG, end_bit - start_bit);
 }
 
 /**

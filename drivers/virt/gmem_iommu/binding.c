@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/poll.h>
+#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -45,6 +46,9 @@ static unsigned long gmem_binding_leaf_size(struct gmem_binding *b, pgoff_t inde
 	return PAGE_SIZE;
 }
 
+/* Where a run of scattered memory ends early: its locks are held for so long only. */
+#define GMEM_BINDING_MAX_PFN_RUNS	65536
+
 /**
  * gmem_binding_fill_run - Describe a run for user space
  * @b: Binding
@@ -57,11 +61,12 @@ static unsigned long gmem_binding_leaf_size(struct gmem_binding *b, pgoff_t inde
 void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
 			   struct gmem_iommu_run *urun)
 {
-	unsigned long pfn, nr_pages, leaf_size = 0;
+	unsigned long pfn, nr_pages, leaf_size = 0, nr = 0;
 	pgoff_t index, next = run->start;
 
 	/* Runs of state are maximal; runs of PFNs are an accident. */
 	while ((run->shared || gmem_binding_maps_all(b)) && next <= run->last &&
+	       nr++ < GMEM_BINDING_MAX_PFN_RUNS &&
 	       gmem_next_pfn_run(b->inode, next, run->last, GMEM_MEMORY_READY,
 				 &index, &pfn, &nr_pages)) {
 		if (index != next) {
@@ -96,7 +101,7 @@ static u32 gmem_binding_read_runs(struct gmem_binding *b,
 	gmem_lock_shared(b->inode);
 	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
 	query->generation = gmem_generation(b->inode);
-	while (nr < max_runs &&
+	while (nr < max_runs && !fatal_signal_pending(current) &&
 	       gmem_next_run(b->inode, index, b->listener.last, &run)) {
 		gmem_binding_fill_run(b, &run, &uruns[nr++]);
 		index = run.last + 1;

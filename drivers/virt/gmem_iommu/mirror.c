@@ -16,6 +16,7 @@
 #include <linux/idr.h>
 #include <linux/iommu.h>
 #include <linux/ktime.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "gmem_iommu.h"
@@ -102,6 +103,10 @@ static int gmem_mirror_prepare_map(struct gmem_binding *b, pgoff_t start,
 		which = GMEM_MEMORY_RETURNING;
 
 	while (gmem_mirror_next_pfns(b, &index, last, which, &run)) {
+		/* A fault that gives memory goes on after signals of other kinds. */
+		if (event->reason == GMEM_CONVERT ? signal_pending(current) :
+						    fatal_signal_pending(current))
+			return -EINTR;
 		ret = iommufd_ext_prepare_map(b->ext, &run);
 		if (ret) {
 			event->error_index = b->listener.start + run.index;
@@ -204,7 +209,7 @@ static int gmem_mirror_prepare(struct gmem_listener *listener,
 	}
 	gmem_mirror_trace_cut(b, event, ret, began);
 	if (ret) {
-		b->refusals++;
+		b->refusals += ret != -EINTR;
 		gmem_mirror_leave(b, event);
 	}
 	return ret;

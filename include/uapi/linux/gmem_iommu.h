@@ -178,7 +178,8 @@ struct gmem_iommu_run {
  *	that return the same number saw the same runs.
  * @runs: User pointer to an array of struct gmem_iommu_run
  *
- * Runs are clipped to the range of the binding, and to the cursor.
+ * Runs are clipped to the range of the binding, and to the cursor. One whose memory is
+ * in very many places can end early, the next one goes on.
  *
  * Errors: EFAULT, E2BIG, ENOMEM; EINVAL: @size is too small, @nr_runs is 0, or the
  * cursor is not page aligned or outside the binding; ENODEV: the binding is dead.

@@ -232,7 +232,6 @@ static int bind_memory(void)
 		.offset = 0,
 		.length = SIZE,
 		.iova = IOVA_BASE,
-		.max_leaf_size = GMEM_PAGE_SIZE,
 	};
 	int fd, ret = 0;
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A page that breaks while a conversion has its folio frozen. memory_failure() gets no
- * reference and gives up, so the conversion takes the page away from the guest and from
- * listeners when it is over, whether it was done or refused.
+ * What comes to folios while a conversion has them frozen, or tries to.
  *
- * Requirements: C12, H10, N1.
+ * A page breaks: memory_failure() gets no reference and gives up, so the conversion takes
+ * the page away from the guest and from listeners when it is over, whether it was done or
+ * refused. Somebody looks for a build ID in the file: who cannot sleep must not wait for
+ * the folio. Somebody passes by with a reference: all folios are frozen nevertheless.
+ *
+ * Requirements: C4, C5, C12, H3, H4, H10, N1.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -12,7 +15,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/perf_event.h>
 
 #include "lib/gmem_vm.h"
 #include "lib/harness.h"
@@ -24,6 +31,7 @@
 
 #define SEED		0x5eed000e
 #define NR_TRIES	16
+#define TOUCH_US	500
 
 struct request {
 	struct gmem_vm *vm;
@@ -141,6 +149,74 @@ TEST_F(refused, C12_N1_broken_page_is_reported)
 	close(kmsg);
 }
 
+/* -- a build ID ------------------------------------------------------------ */
+
+/* Each file that this task maps now is looked at, with interrupts disabled or not. */
+static int count_build_ids(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof(attr),
+		.config = PERF_COUNT_SW_DUMMY,
+		.mmap = 1,
+		.mmap_data = 1,
+		.mmap2 = 1,
+		.build_id = 1,
+	};
+
+	return syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
+
+/* In a child: a task that waits for a folio in the page cache cannot be killed. */
+static pid_t map_in_child(int gmem_fd)
+{
+	pid_t pid = fork();
+	void *mem;
+
+	if (pid)
+		return pid;
+	if (count_build_ids() < 0)
+		_exit(4);
+	mem = mmap(NULL, PAGES(1), PROT_READ, MAP_SHARED, gmem_fd, 0);
+	_exit(mem == MAP_FAILED);
+}
+
+TEST_F(refused, C5_build_id_meanwhile)
+{
+	struct request r = { &self->vm, 0, NR_TRIES, PRIVATE };
+	struct gmem_listener_test_record record;
+	int i, status = -1;
+	pthread_t thread;
+	pid_t pid, ended;
+
+	ASSERT_EQ(0, listener_hold(self->listener, HOLD_INVALIDATE));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, convert, &r));
+	ASSERT_EQ(0, listener_wait(self->listener, &record));	/* prepare */
+	ASSERT_EQ(0, listener_wait(self->listener, &record));
+
+	pid = map_in_child(self->vm.gmem_fd);
+	ASSERT_LE(0, pid);
+	for (i = 0; i < 100; i++) {
+		ended = waitpid(pid, &status, WNOHANG);
+		if (ended)
+			break;
+		usleep(50000);
+	}
+	EXPECT_EQ(pid, ended)
+		TH_LOG("it waits for the conversion");
+
+	ASSERT_EQ(0, listener_hold(self->listener, 0));
+	ASSERT_EQ(0, listener_let_go(self->listener));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(0, r.ret);
+	if (!ended)
+		waitpid(pid, &status, 0);
+	ASSERT_TRUE(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 4)
+		SKIP(return, "no perf events");
+	EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
 /* -- a request that is done ------------------------------------------------ */
 
 FIXTURE(split)
@@ -209,6 +285,73 @@ TEST_F(split, C12_H10_N1_broken_neighbour_is_reported)
 	EXPECT_EQ(0, gmem_vm_verify(vm, PAGES(10), PAGES(502), SEED));
 	/* What it had mapped as a whole is not there for the guest any more. */
 	EXPECT_EQ(-EHWPOISON, gmem_vm_verify(vm, PAGES(9), PAGES(1), SEED));
+}
+
+/* -- a reference that goes away -------------------------------------------- */
+
+FIXTURE(touched)
+{
+	struct gmem_vm vm;
+	int listener;
+};
+
+FIXTURE_SETUP(touched)
+{
+	const char *missing = listener_missing();
+	struct gmem_vm *vm = &self->vm;
+	struct hugepool pool;
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	ASSERT_EQ(0, hugepool_read(SIZE_2M, &pool));
+	if (pool.free < 2)
+		SKIP(return, "not enough huge pages");
+	ASSERT_EQ(0, gmem_vm_create(vm, 2 * SIZE_2M, GMEM_VM_PRIVATE |
+				    GUEST_MEMFD_FLAG_HUGETLB | GUEST_MEMFD_HUGE_2MB));
+	ASSERT_EQ(0, gmem_vm_fill(vm, 0, vm->size, SEED));
+	self->listener = listener_open(vm->gmem_fd, 0, 2 * 512);
+	ASSERT_LE(0, self->listener);
+	ASSERT_EQ(0, listener_touch(self->listener, TOUCH_US));
+}
+
+FIXTURE_TEARDOWN(touched)
+{
+	close(self->listener);
+	gmem_vm_destroy(&self->vm);
+}
+
+/*
+ * The last page of a huge page and the first one of the next: when the walk has waited for
+ * the first of them it goes on with the second, though it began in the middle.
+ */
+TEST_F(touched, C4_C5_H3_H4_across_two_huge_pages)
+{
+	struct gmem_vm *vm = &self->vm;
+	struct folio_map map;
+	int i, done = 0;
+	__u64 pfn;
+
+	for (i = 0; i < NR_TRIES; i++) {
+		int ret = gmem_vm_convert(vm, 511, 2, SHARED);
+
+		/* Scheduling can make the reference last for longer. */
+		if (ret == -EAGAIN)
+			continue;
+		ASSERT_EQ(0, ret);
+		ASSERT_FALSE(host_faults(vm->mem + PAGES(511)));
+		ASSERT_FALSE(host_faults(vm->mem + PAGES(512)));
+		ASSERT_TRUE(host_faults(vm->mem + PAGES(510)));
+		ASSERT_TRUE(host_faults(vm->mem + PAGES(513)));
+		ASSERT_EQ(0, host_pfns(vm->mem + PAGES(512), &pfn, 1));
+		ASSERT_EQ(0, listener_touch(self->listener, 0));
+		ASSERT_EQ(0, gmem_vm_convert(vm, 511, 2, PRIVATE));
+		ASSERT_EQ(0, folio_map_read(pfn, SIZE_2M, &map));
+		ASSERT_EQ(1, map.huge);
+		ASSERT_EQ(0, listener_touch(self->listener, TOUCH_US));
+		done++;
+	}
+	EXPECT_LT(0, done);
+	EXPECT_EQ(0, gmem_vm_verify(vm, 0, vm->size, SEED));
 }
 
 TEST_HARNESS_MAIN

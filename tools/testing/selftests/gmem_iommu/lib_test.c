@@ -74,11 +74,11 @@ TEST_F(guest, host_write_is_seen_by_guest)
 /* The file is not convertible: the guest gets the refusal as its answer. */
 TEST_F(guest, hypercall_comes_to_the_vmm_and_its_answer_to_the_guest)
 {
-	EXPECT_EQ(-ENOTTY, gmem_vm_map_gpa_range(&self->vm, GMEM_PAGE_SIZE,
+	EXPECT_EQ(-EINVAL, gmem_vm_map_gpa_range(&self->vm, GMEM_PAGE_SIZE,
 						 GMEM_PAGE_SIZE, true));
 	EXPECT_EQ(1, self->vm.nr_hypercalls);
 	EXPECT_EQ(1, self->vm.nr_refused);
-	EXPECT_EQ(-ENOTTY, gmem_vm_map_gpa_range(&self->vm, 0, SIZE, false));
+	EXPECT_EQ(-EINVAL, gmem_vm_map_gpa_range(&self->vm, 0, SIZE, false));
 	EXPECT_EQ(2, self->vm.nr_hypercalls);
 
 	/* And it lives on. */

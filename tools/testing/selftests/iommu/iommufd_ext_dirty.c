@@ -238,6 +238,7 @@ TEST_F(ext, dirty_areas_M12)
 #define LARGE		(2 * WINDOW)
 #define LARGE_PAGES	(LARGE / EXT_PAGE_SIZE)
 #define UNITS_OF_PAGE	(EXT_PAGE_SIZE / UNIT)
+#define LEAVES_2M	((long)(LARGE >> LEAF_2M))
 
 FIXTURE(large)
 {
@@ -338,6 +339,28 @@ TEST_F(large, dirty_without_bitmap_M12_U7)
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
 	ASSERT_EQ(0, read_units(self->fd, self->dirty_id, self->bitmap));
 	ASSERT_EQ(true, test_bit(last, self->bitmap));
+}
+
+/* A hole that opens and closes, and the leaves afterwards */
+#define reopen(hwpt_id)                                                      \
+	({                                                                   \
+		ASSERT_EQ(0, ext_set(&self->ext, 7, 1, false));              \
+		ASSERT_EQ(0, ext_set(&self->ext, 7, 1, true));               \
+		ext_check(&self->ext, hwpt_id, IOVA, LEAF_2M);               \
+	})
+
+/* Leaves are not merged in a domain that tracks, and only there */
+TEST_F(large, dirty_merge_M5_M12)
+{
+	/* One of 2M has become two of a table's item, which is 1M here */
+	const long merged = LEAVES_2M + 1;
+
+	ASSERT_EQ(LEAVES_2M, ext_check(&self->ext, self->hwpt_id, IOVA, LEAF_2M));
+	ASSERT_EQ(merged, reopen(self->hwpt_id));
+	ASSERT_LT(merged, ext_check(&self->ext, self->dirty_id, IOVA, LEAF_2M));
+
+	test_cmd_set_dirty_tracking(self->dirty_id, false);
+	ASSERT_EQ(merged, reopen(self->dirty_id));
 }
 
 /* Reads what is dirty and clears it, and keeps the sum */

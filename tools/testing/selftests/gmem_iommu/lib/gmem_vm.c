@@ -398,13 +398,17 @@ static int answer_hypercall(struct gmem_vm *vm)
 		 KVM_GMEM_TARGET_PRIVATE : KVM_GMEM_TARGET_SHARED;
 
 	/* The guest_memfd is at 0: an offset is a guest physical address. */
-	ret = gmem_convert(vm->gmem_fd, gpa, size, target, &vm->error_offset);
+	do {
+		ret = gmem_convert(vm->gmem_fd, gpa, size, target,
+				   &vm->error_offset);
+	} while (ret == -EINTR);
 
 	vm->nr_hypercalls++;
 	vm->nr_converts++;
 	if (ret)
 		vm->nr_refused++;
-	run->hypercall.ret = ret;
+	/* The numbers that KVM takes for this hypercall, without a sign. */
+	run->hypercall.ret = !ret ? 0 : ret == -EAGAIN ? EAGAIN : EINVAL;
 	return 0;
 }
 
@@ -500,7 +504,7 @@ int gmem_vm_map_gpa_range(struct gmem_vm *vm, __u64 gpa, size_t size,
 			  attrs | KVM_MAP_GPA_RANGE_PAGE_SZ_4K);
 	if (ret)
 		return ret;
-	return (int)vm->mbox->ret;
+	return -(int)vm->mbox->ret;
 }
 
 void gmem_pattern(void *page, __u64 gpa, __u32 seed)

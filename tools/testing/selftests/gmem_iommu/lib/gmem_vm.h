@@ -142,8 +142,8 @@ int gmem_vm_verify(struct gmem_vm *vm, __u64 gpa, size_t size, __u32 seed);
 
 /*
  * The guest makes the hypercall KVM_HC_MAP_GPA_RANGE and gets the answer of the
- * VMM, which is what this returns: 0, or the negative errno of KVM_GMEM_CONVERT
- * with its offset in vm->error_offset.
+ * VMM, which is what this returns: 0, -EAGAIN if KVM_GMEM_CONVERT returned that,
+ * or -EINVAL for all other errors; with the offset in vm->error_offset.
  */
 int gmem_vm_map_gpa_range(struct gmem_vm *vm, __u64 gpa, size_t size,
 			  bool private);

@@ -124,6 +124,13 @@ int listener_set_idle(int listener)
 	return xioctl(listener, GMEM_LISTENER_TEST_BEHAVE, &args);
 }
 
+int listener_touch(int listener, unsigned int us)
+{
+	struct gmem_listener_test_behave args = { .touch_us = us };
+
+	return xioctl(listener, GMEM_LISTENER_TEST_BEHAVE, &args);
+}
+
 int listener_fill(int listener)
 {
 	return xioctl(listener, GMEM_LISTENER_TEST_FILL, NULL);

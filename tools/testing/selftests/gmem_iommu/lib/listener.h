@@ -54,6 +54,9 @@ int listener_let_go(int listener);
 int listener_sleep(int listener, unsigned int ms);
 int listener_set_idle(int listener);
 
+/* Conversions find a transient reference to the memory of their first page. */
+int listener_touch(int listener, unsigned int us);
+
 /* gmem_listener_populate() */
 int listener_fill(int listener);
 
