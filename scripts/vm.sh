@@ -80,13 +80,14 @@ probe_kvm() {
 # usable_kvm: nested virtualization works. Asked once per boot of this machine, by the first of
 # several runs; the others wait.
 usable_kvm() {
-	local answer fd
+	local answer fd result=no
 	[[ -r /dev/kvm && -w /dev/kvm ]] || return 1
 	answer=$BUILD/kvm-$(< /proc/sys/kernel/random/boot_id)
 	exec {fd}> "$BUILD/kvm.lock"
 	flock "$fd"
 	if [[ ! -e $answer ]]; then
-		if probe_kvm; then echo yes; else echo no; fi > "$answer.new"
+		if probe_kvm; then result=yes; fi
+		echo "$result" > "$answer.new"
 		mv "$answer.new" "$answer"
 	fi
 	exec {fd}>&-

@@ -46,29 +46,28 @@ static unsigned long gmem_binding_leaf_size(struct gmem_binding *b, pgoff_t inde
 	return PAGE_SIZE;
 }
 
-/* Where a run of scattered memory ends early: its locks are held for so long only. */
-#define GMEM_BINDING_MAX_PFN_RUNS	65536
-
 /**
  * gmem_binding_fill_run - Describe a run for user space
  * @b: Binding
  * @run: Run of gmem_next_run(); clipped at the end of the memory that starts it, or
- *	of the hole
+ *	of the hole, or where the budget is spent
+ * @budget: How many runs of PFNs to look at, at least 1; counted down
  * @urun: Out: the clipped run
  *
  * Context: gmem_lock_shared() is held.
  */
 void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
-			   struct gmem_iommu_run *urun)
+			   unsigned long *budget, struct gmem_iommu_run *urun)
 {
-	unsigned long pfn, nr_pages, leaf_size = 0, nr = 0;
+	unsigned long pfn, nr_pages, leaf_size = 0;
 	pgoff_t index, next = run->start;
 
 	/* Runs of state are maximal; runs of PFNs are an accident. */
 	while ((run->shared || gmem_binding_maps_all(b)) && next <= run->last &&
-	       nr++ < GMEM_BINDING_MAX_PFN_RUNS &&
+	       *budget &&
 	       gmem_next_pfn_run(b->inode, next, run->last, GMEM_MEMORY_READY,
 				 &index, &pfn, &nr_pages)) {
+		--*budget;
 		if (index != next) {
 			run->last = (next == run->start ? index : next) - 1;
 			break;
@@ -93,6 +92,7 @@ static u32 gmem_binding_read_runs(struct gmem_binding *b,
 				  struct gmem_iommu_query_runs *query,
 				  struct gmem_iommu_run *uruns, u32 max_runs)
 {
+	unsigned long budget = GMEM_BINDING_MAX_PFN_RUNS;
 	pgoff_t index = query->cursor >> PAGE_SHIFT;
 	struct gmem_run run;
 	u32 nr = 0;
@@ -101,9 +101,9 @@ static u32 gmem_binding_read_runs(struct gmem_binding *b,
 	gmem_lock_shared(b->inode);
 	iommufd_ext_lock(b->ext, gmem_lock_dep_map(b->inode));
 	query->generation = gmem_generation(b->inode);
-	while (nr < max_runs && !fatal_signal_pending(current) &&
+	while (nr < max_runs && budget && !fatal_signal_pending(current) &&
 	       gmem_next_run(b->inode, index, b->listener.last, &run)) {
-		gmem_binding_fill_run(b, &run, &uruns[nr++]);
+		gmem_binding_fill_run(b, &run, &budget, &uruns[nr++]);
 		index = run.last + 1;
 		cond_resched();
 	}

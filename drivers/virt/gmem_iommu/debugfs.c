@@ -50,11 +50,12 @@ static void gmem_debugfs_show_stats(struct seq_file *m, struct gmem_binding *b)
 static void gmem_debugfs_show_run(struct seq_file *m, struct gmem_binding *b,
 				  pgoff_t index)
 {
+	unsigned long budget = GMEM_BINDING_MAX_PFN_RUNS;
 	struct gmem_iommu_run urun;
 	struct gmem_run run;
 
 	gmem_next_run(b->inode, index, b->listener.last, &run);
-	gmem_binding_fill_run(b, &run, &urun);
+	gmem_binding_fill_run(b, &run, &budget, &urun);
 	seq_printf(m, "run 0x%llx 0x%llx %s %s 0x%x\n", urun.offset, urun.length,
 		   urun.flags & GMEM_IOMMU_RUN_SHARED ? "shared" : "private",
 		   urun.flags & GMEM_IOMMU_RUN_MAPPED ? "mapped" : "unmapped",
@@ -83,13 +84,14 @@ static void *gmem_debugfs_start(struct seq_file *m, loff_t *pos)
 static void *gmem_debugfs_next(struct seq_file *m, void *v, loff_t *pos)
 {
 	struct gmem_binding *b = m->private;
+	unsigned long budget = GMEM_BINDING_MAX_PFN_RUNS;
 	struct gmem_iommu_run urun;
 	struct gmem_run run;
 
 	if (*pos) {
 		gmem_next_run(b->inode, b->listener.start + *pos - 1,
 			      b->listener.last, &run);
-		gmem_binding_fill_run(b, &run, &urun);
+		gmem_binding_fill_run(b, &run, &budget, &urun);
 		*pos += urun.length >> PAGE_SHIFT;
 	} else {
 		*pos = 1;

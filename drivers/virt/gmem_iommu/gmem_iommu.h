@@ -22,6 +22,9 @@
 #include <linux/wait.h>
 #include <uapi/linux/gmem_iommu.h>
 
+/* Runs of PFNs that a query looks at: for so long, and not longer, it holds its locks. */
+#define GMEM_BINDING_MAX_PFN_RUNS	65536UL
+
 /* Runs that one GMEM_IOMMU_QUERY_RUNS returns at most. */
 #define GMEM_IOMMU_MAX_QUERY_RUNS	4096
 
@@ -103,7 +106,7 @@ int gmem_iommu_return_args(const void *args, size_t ksize, void __user *uarg);
 extern const struct file_operations gmem_binding_fops;
 void gmem_binding_set_dead(struct gmem_binding *b);
 void gmem_binding_fill_run(struct gmem_binding *b, struct gmem_run *run,
-			   struct gmem_iommu_run *urun);
+			   unsigned long *budget, struct gmem_iommu_run *urun);
 void gmem_binding_read_stats(struct gmem_binding *b,
 			     struct gmem_iommu_stats *stats);
 
