@@ -94,6 +94,7 @@ trap 'exit 130' INT TERM
 for suite in "${suites[@]}"; do
 	runs+=("$LOGS/$suite")
 	if (( ++busy > 2 )); then wait -n || true; fi
+	rm -rf "${LOGS:?}/$suite"	# no result is better than that of another run
 	run "$suite" &
 done
 while wait -n 2> /dev/null || (( $? != 127 )); do :; done

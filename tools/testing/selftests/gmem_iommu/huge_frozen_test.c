@@ -196,7 +196,7 @@ TEST_F(refused, C5_build_id_meanwhile)
 
 	pid = map_in_child(self->vm.gmem_fd);
 	ASSERT_LE(0, pid);
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < 600; i++) {	/* 30 s: half of what the listener waits */
 		ended = waitpid(pid, &status, WNOHANG);
 		if (ended)
 			break;

@@ -312,12 +312,23 @@ static void finish(struct __test_metadata *_metadata, struct actor *a, int nr,
 	TH_LOG("%s: %lu rounds, %lu refused", name, done, refused);
 }
 
+static bool has_done(const struct actor *a, int nr)
+{
+	unsigned long done = 0;
+	int i;
+
+	for (i = 0; i < nr; i++)
+		done += __atomic_load_n(&a[i].done, __ATOMIC_RELAXED);
+	return done;
+}
+
 static void run_race(struct __test_metadata *_metadata, struct race *race)
 {
 	struct actor converters[NR_CONVERTERS], faulters[NR_FAULTERS];
 	struct actor pinners[NR_PINNERS], guest, churner;
 	const int nr_pinners = race->pins ? NR_PINNERS : 0;
 	const int nr_churners = race->churn ? 1 : 0;
+	int i;
 
 	start(_metadata, race, faulters, NR_FAULTERS, fault);
 	start(_metadata, race, &guest, 1, run_guest);
@@ -325,6 +336,9 @@ static void run_race(struct __test_metadata *_metadata, struct race *race)
 	start(_metadata, race, converters, NR_CONVERTERS, convert_area);
 	start(_metadata, race, &churner, nr_churners, churn);
 	sleep(SECONDS);
+	/* On a slow machine it can take longer until a page is shared and gets pinned. */
+	for (i = 0; i < 600 && nr_pinners && !has_done(pinners, nr_pinners); i++)
+		usleep(100000);
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	finish(_metadata, converters, NR_CONVERTERS, "conversions");
 	finish(_metadata, faulters, NR_FAULTERS, "host faults");
