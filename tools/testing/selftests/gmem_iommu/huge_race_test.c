@@ -352,7 +352,6 @@ static void run_race(struct __test_metadata *_metadata, struct race *race)
 /* The state is the model's, contents are there, and all of it can be whole. */
 static void check_end(struct __test_metadata *_metadata, struct race *race)
 {
-	const size_t used = (NR_CONVERTERS + !!race->churn) * AREA;
 	struct gmem_vm *vm = race->vm;
 	struct folio_map map;
 	__u64 pfn;
@@ -362,7 +361,8 @@ static void check_end(struct __test_metadata *_metadata, struct race *race)
 		ASSERT_EQ(!race->shared[0][i], host_faults(vm->mem + PAGES(i)));
 	EXPECT_EQ(0, gmem_vm_verify(vm, 0, NR_CONVERTERS * PAGES(AREA), SEED));
 
-	ASSERT_EQ(0, gmem_convert(vm->gmem_fd, 0, PAGES(used), SHARED, NULL));
+	ASSERT_EQ(0, gmem_convert(vm->gmem_fd, 0, PAGES(race->file_pages), SHARED,
+				  NULL));
 	ASSERT_FALSE(host_faults(vm->mem));
 	ASSERT_EQ(0, host_pfns(vm->mem, &pfn, 1));
 	ASSERT_EQ(0, gmem_convert(vm->gmem_fd, 0, PAGES(race->file_pages), PRIVATE,

@@ -235,7 +235,7 @@ TEST_F(vmstat, H5_H6_H7_refused_and_pinned)
 	gmem_vm_destroy(vm);
 	EXPECT_COUNTERS(1, 1);
 	close(pin);
-	for (i = 0; i < 1000; i++) {
+	for (i = 0; i < 100; i++) {
 		struct hugepool now;
 
 		ASSERT_EQ(0, hugepool_read(variant->page_size, &now));
